@@ -1,0 +1,314 @@
+"""Machines of the lab: real Debian systems under systemd-nspawn, each with its own disk, network and limits."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from rehost.lab import cgroups, disks, mirror, network, swaps, trees
+from rehost.lab.hardware import Hardware, MachineSpec, PacketRule
+from rehost.lab.places import METADATA_ADDRESS, Places
+from rehost.lab.programs import environment, last_lines
+from rehost.run.errors import RehostError
+
+__all__ = ["Hardware", "MachineSpec", "Machines", "PacketRule"]
+
+POWER_OFF = signal.SIGRTMIN + 4  # systemd(1): starts poweroff.target
+STOP_PATIENCE = 90.0  # seconds; Compute Engine gives a machine about that long before it forces it
+BOOT_DEADLINE = 20.0
+
+# Runs in a mount namespace of its own, so that the disk's mount and loop device go when it dies, however it dies.
+# systemd-nspawn ends with 133 when the machine reboots.
+LAUNCHER = """\
+set -eu
+disk=$1 root=$2 files=$3 groups=$4
+shift 4
+mount -o loop "$disk" "$root"
+while :; do
+    cp -R "$files/." "$root/"
+    status=0
+    (for group in $groups; do echo 0 > "$group"; done; exec "$@") || status=$?
+    while read -r file rest; do
+        case $file in "$root"/*) swapoff "$file" ;; esac
+    done < /proc/swaps
+    [ "$status" = 133 ] || break
+done
+umount "$root"
+exit "$status"
+"""
+
+
+@dataclass(slots=True)
+class _Machine:
+    spec: MachineSpec
+    external: str | None
+    rules: Sequence[PacketRule] = ()
+    launcher: asyncio.subprocess.Process | None = None
+    watch: asyncio.Task[None] | None = None
+    expected: bool = False  # whether we are ending it ourselves
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+
+class Machines:
+    """The machines of one lab, supervised by the process that holds this object.
+
+    `on_exit(name)` is called in the event loop when a machine powered itself off (not after stop, reset, delete).
+    All methods raise RehostError with a cure. A name that was not created raises KeyError: our own mistake.
+    """
+
+    def __init__(self, places: Places, on_exit: Callable[[str], None] | None = None) -> None:
+        self._places = places
+        self._on_exit = on_exit
+        self._machines: dict[str, _Machine] = {}
+        self._swaps: swaps.Watcher | None = None
+
+    async def create(self, spec: MachineSpec) -> None:
+        """Makes the disk; about a second."""
+        home = self._places.machine(spec.name)
+        await asyncio.to_thread(_make_disk, home, spec.disk_gb)
+        self._machines[spec.name] = _Machine(spec, spec.external)
+
+    async def boot(self, name: str, rules: Sequence[PacketRule]) -> None:
+        """Returns once the machine's init runs; sshd follows in a second or two. Nothing to do when it runs."""
+        machine = self._machines[name]
+        async with machine.lock:
+            await self._boot(machine, rules)
+
+    async def stop(self, name: str) -> None:
+        """Powers it off in order, and cuts the power when that takes longer than 90 s. Nothing to do when off."""
+        machine = self._machines[name]
+        async with machine.lock:
+            if machine.watch is None or machine.watch.done():
+                return
+            machine.expected = True
+            leader = await asyncio.to_thread(self._leader, machine)
+            if leader is not None:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(leader, POWER_OFF)
+                await asyncio.wait([machine.watch], timeout=STOP_PATIENCE)
+            await self._cut(machine)
+
+    async def reset(self, name: str) -> None:
+        """Cuts the power and boots: the disk is as a power cut leaves it."""
+        machine = self._machines[name]
+        async with machine.lock:
+            await self._cut(machine)
+            await self._boot(machine, machine.rules)
+
+    async def delete(self, name: str) -> None:
+        """Cuts the power and removes the disk. Nothing to do for a machine that is gone."""
+        machine = self._machines.get(name)
+        if machine is None:
+            return
+        async with machine.lock:
+            await self._cut(machine)
+            await asyncio.to_thread(shutil.rmtree, self._places.machine(name))
+            del self._machines[name]
+
+    async def close(self) -> None:
+        """Cuts the power of every machine."""
+        if self._swaps is not None:
+            await asyncio.to_thread(self._swaps.close)
+            self._swaps = None
+        await asyncio.gather(*(self._cut(machine) for machine in self._machines.values()))
+
+    def running(self, name: str) -> bool:
+        machine = self._machines.get(name)
+        return machine is not None and machine.watch is not None and not machine.watch.done()
+
+    async def set_rules(self, name: str, rules: Sequence[PacketRule]) -> None:
+        """Replaces the packet rules, in one step for a machine that runs. Raises UsageError for a wrong rule."""
+        machine = self._machines[name]
+        network.instance_table(self._places, rules, machine.external)
+        async with machine.lock:
+            machine.rules = tuple(rules)
+            if self.running(name):
+                await asyncio.to_thread(network.set_rules, self._places, name, rules, machine.external)
+
+    async def set_external(self, name: str, address: str | None) -> None:
+        """At once for a machine that runs, else at its next boot."""
+        machine = self._machines[name]
+        async with machine.lock:
+            machine.external = address
+            if self.running(name):
+                internal, rules = machine.spec.internal, machine.rules
+                await asyncio.to_thread(network.set_external, self._places, name, internal, address)
+                await asyncio.to_thread(network.set_rules, self._places, name, rules, address)
+
+    async def set_hardware(self, name: str, hardware: Hardware) -> None:
+        """Counts from the next boot."""
+        machine = self._machines[name]
+        async with machine.lock:
+            machine.spec = replace(machine.spec, hardware=hardware)
+
+    def serial(self, name: str) -> Path:
+        """The console's output; grows across boots."""
+        return self._places.machine(name) / "serial"
+
+    def leader(self, name: str) -> int | None:
+        """Process id of the machine's init as the host sees it; for `nsenter`. None when it is off."""
+        return self._leader(self._machines[name]) if self.running(name) else None
+
+    # -- one boot ------------------------------------------------------------------------------------------
+
+    async def _boot(self, machine: _Machine, rules: Sequence[PacketRule]) -> None:
+        name = machine.spec.name
+        if self.running(name):
+            return
+        machine.rules = tuple(rules)
+        if self._swaps is None:
+            loop = asyncio.get_running_loop()
+            self._swaps = swaps.Watcher(lambda: _tell(loop, self._show_swaps))
+        joins = await asyncio.to_thread(self._prepare, machine)
+        machine.expected = False
+        with self.serial(name).open("ab") as console:
+            machine.launcher = await asyncio.create_subprocess_exec(
+                *self._command(machine, joins),
+                stdin=subprocess.DEVNULL,
+                stdout=console,
+                stderr=console,
+                env={**environment(), **self._places.environment()},
+                start_new_session=True,
+            )
+        machine.watch = asyncio.create_task(self._supervise(machine, machine.launcher))
+        if not await self._begins(machine, machine.watch):
+            await self._cut(machine)
+            raise RehostError(
+                f"the lab's machine {name} did not start",
+                cure=f"Its console: {self.serial(name)}",
+                detail=last_lines(self.serial(name).read_text(errors="replace")),
+            )
+
+    async def _begins(self, machine: _Machine, watch: asyncio.Task[None]) -> bool:
+        end = asyncio.get_running_loop().time() + BOOT_DEADLINE
+        while not watch.done() and asyncio.get_running_loop().time() < end:
+            if await asyncio.to_thread(self._leader, machine) is not None:
+                return True
+            await asyncio.sleep(0.02)
+        return False
+
+    def _prepare(self, machine: _Machine) -> list[Path]:
+        spec, home = machine.spec, self._places.machine(machine.spec.name)
+        (home / "swaps").write_text(f"{swaps.HEADER}\n")
+        _write_files(home / "files", machine_files(self._places, spec))
+        network.attach(self._places, spec.name, spec.internal, machine.external, spec.mac)
+        network.set_rules(self._places, spec.name, machine.rules, machine.external)
+        return cgroups.create(self._places, spec.name, spec.hardware)
+
+    def _command(self, machine: _Machine, joins: list[Path]) -> list[str]:
+        name, home = machine.spec.name, self._places.machine(machine.spec.name)
+        root = home / "root"
+        return [
+            "unshare", "--mount", "--propagation", "slave",
+            "sh", "-c", LAUNCHER, "launcher", str(home / "disk"), str(root), str(home / "files"),
+            " ".join(map(str, joins)),
+            "systemd-nspawn", "--quiet", f"--directory={root}", "--boot", f"--machine={name}",
+            f"--network-namespace-path=/run/netns/{self._places.namespace(name)}",
+            "--register=no", "--keep-unit", "--kill-signal=SIGRTMIN+3", "--capability=all",
+            # Without the first three runc can't make its session keyring; the last two are for swap.
+            "--system-call-filter=add_key keyctl request_key bpf swapon swapoff",
+            "--resolv-conf=off", "--timezone=off", "--link-journal=no",
+            f"--bind={self._places.lxcfs}:/var/lib/lxcfs",
+            f"--bind-ro={home / 'swaps'}:/var/lib/lab-swaps",
+        ]  # fmt: skip
+
+    async def _supervise(self, machine: _Machine, launcher: asyncio.subprocess.Process) -> None:
+        await launcher.wait()
+        await asyncio.to_thread(self._clear, machine)
+        if not machine.expected and self._on_exit is not None:
+            self._on_exit(machine.spec.name)
+
+    async def _cut(self, machine: _Machine) -> None:
+        """Power cut; returns when nothing of the machine runs."""
+        if machine.watch is None or machine.launcher is None:
+            return
+        machine.expected = True
+        if machine.launcher.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                machine.launcher.kill()  # first, or it would boot the machine again
+        await asyncio.to_thread(cgroups.kill, self._places, machine.spec.name)
+        await machine.watch
+        machine.watch = machine.launcher = None
+
+    def _clear(self, machine: _Machine) -> None:
+        spec = machine.spec
+        cgroups.kill(self._places, spec.name)
+        cgroups.remove(self._places, spec.name)
+        network.detach(self._places, spec.name, spec.internal)
+        disks.release(self._places.machine(spec.name) / "disk")
+
+    def _show_swaps(self) -> None:
+        for name, machine in self._machines.items():
+            leader = self.leader(name)
+            if leader is not None:
+                total = swaps.show(self._places.machine(name) / "swaps", leader)
+                cgroups.allow_swap(self._places, name, machine.spec.hardware, total)
+
+    def _leader(self, machine: _Machine) -> int | None:
+        pids = cgroups.processes(self._places, machine.spec.name)
+        return next((pid for pid in sorted(pids) if _is_init(pid)), None)
+
+
+def machine_files(places: Places, spec: MachineSpec) -> dict[str, str]:
+    """What the cloud's DHCP server and its hooks would have written on the machine, and where its mirror is."""
+    resolver = network.nameserver(Path("/etc/resolv.conf").read_text())
+    files = {
+        "etc/hostname": f"{spec.name}\n",
+        "etc/hosts": (
+            "127.0.0.1 localhost\n"
+            f"{spec.internal} {spec.name}\n"
+            f"{METADATA_ADDRESS} metadata.google.internal metadata\n"
+        ),
+        "etc/resolv.conf": f"nameserver {resolver}\n" if resolver else "",
+    }
+    url = mirror.url(places)
+    if url:
+        # BuildKit of Docker 20.10 compares insecure registries with the scheme.
+        files["etc/default/lab-docker"] = f"DOCKER_OPTS=--registry-mirror={url} --insecure-registry={url}\n"
+    return files
+
+
+def _make_disk(home: Path, gigabytes: int) -> None:
+    if home.exists():
+        disks.release(home / "disk")
+        shutil.rmtree(home)
+    (home / "root").mkdir(parents=True)
+    disks.make(trees.base_disk(), home / "disk", gigabytes)
+    (home / "serial").touch()
+
+
+def _write_files(root: Path, files: dict[str, str]) -> None:
+    if root.exists():
+        shutil.rmtree(root)
+    for file, text in files.items():
+        (root / file).parent.mkdir(parents=True, exist_ok=True)
+        (root / file).write_text(text)
+
+
+def _tell(loop: asyncio.AbstractEventLoop, what: Callable[[], None]) -> None:
+    # The loop may end while a machine's last swap goes.
+    with contextlib.suppress(RuntimeError):
+        loop.call_soon_threadsafe(what)
+
+
+def _is_init(pid: int) -> bool:
+    """Whether the process is number 1 of the process namespace just below ours, and systemd already."""
+    try:
+        status = Path(f"/proc/{pid}/status").read_text()
+        name = Path(f"/proc/{pid}/comm").read_text().strip()
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    spaces = next((line.split()[1:] for line in status.splitlines() if line.startswith("NSpid:")), [])
+    return len(spaces) == len(_own_spaces()) + 1 and spaces[-1] == "1" and name == "systemd"
+
+
+def _own_spaces() -> list[str]:
+    status = Path("/proc/self/status").read_text()
+    return next((line.split()[1:] for line in status.splitlines() if line.startswith("NSpid:")), [])

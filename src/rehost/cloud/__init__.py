@@ -1,0 +1,1 @@
+"""Machines, addresses, firewalls and disks: Compute Engine, or a host that stands already."""

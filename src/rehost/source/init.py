@@ -1,0 +1,300 @@
+"""`rehost init`: rehost.toml made from what a directory holds, with a comment for each choice.
+
+The text is the documented example with its values replaced, so a new file explains itself. Keys that nothing
+was found for stand in it as comments.
+"""
+
+from __future__ import annotations
+
+import posixpath
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from rehost.project import dockerfile, dotenv, files, git
+from rehost.project.config import EXAMPLE, FILE, parse
+from rehost.run.errors import Refused, UsageError
+from rehost.run.secret import Secret
+from rehost.source import blueprint, render
+from rehost.source.names import app_name
+from rehost.source.report import Import, Settings
+from rehost.source.variables import port_of
+
+BLUEPRINTS = ("render.yaml", "render.yml")
+# The first that is there counts: .env is most often the developer's own.
+ENV_FILES = (".env.prod", ".env.production", ".env")
+ENV_EXAMPLES = (".env.prod.example", ".env.production.example", ".env.example")
+DEFAULT_PORT = 8080
+
+_Key = tuple[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What a directory holds; names are relative to it."""
+
+    directory: Path
+    blueprint: str | None
+    env_files: tuple[str, ...]
+    env_examples: tuple[str, ...]
+    dockerfiles: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """What `write` would write. additions: variables of the blueprint that the env file does not have."""
+
+    directory: Path
+    text: str
+    report: Import
+    env_file: str
+    additions: Mapping[str, Secret]
+
+
+@dataclass(slots=True)
+class _Choices:
+    """Values for the example's keys (None: nothing found, so a comment), each with the reason for it.
+
+    notes: what the person should know besides.
+    """
+
+    values: dict[_Key, object] = field(default_factory=dict)
+    reasons: dict[_Key, str] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+    def put(self, table: str, key: str, value: object, reason: str = "") -> None:
+        self.values[table, key] = value
+        if reason:
+            self.reasons[table, key] = reason
+
+
+def find(directory: Path) -> Found:
+    """Look for a blueprint, env files, their examples and Dockerfiles. Raises UsageError for no directory."""
+    if not directory.is_dir():
+        raise UsageError(
+            "there is no such directory.", cure="Name the app's directory.", where=str(directory)
+        )
+
+    def there(names: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(name for name in names if (directory / name).is_file())
+
+    return Found(
+        directory,
+        next(iter(there(BLUEPRINTS)), None),
+        there(ENV_FILES),
+        there(ENV_EXAMPLES),
+        tuple(sorted(path.name for path in directory.glob("Dockerfile*") if path.is_file())),
+    )
+
+
+def draft(found: Found, service: str | None = None) -> Draft:
+    """Choose every value; reads files, writes none. `service` names the blueprint's service that moves.
+
+    Raises UsageError for a file that cannot be understood, with its line.
+    """
+    if found.blueprint is not None:
+        report = blueprint.read(found.directory / found.blueprint, service)
+    elif service is not None:
+        raise UsageError(
+            f'there is no blueprint to find the service "{service}" in.',
+            cure=f"Leave --service out, or put {BLUEPRINTS[0]} there.",
+            where=str(found.directory),
+        )
+    else:
+        report = Import()
+    settings = report.settings
+    env_file = found.env_files[0] if found.env_files else ENV_FILES[0]
+    there: Mapping[str, Secret] = {}
+    if found.env_files:
+        there = dotenv.merge([dotenv.read(found.directory / env_file, env_file)]).values
+    additions = {key: value for key, value in settings.variables.items() if key not in there}
+    choices = _Choices()
+    _choose_source(found, settings, choices)
+    _choose_build(found, settings, choices)
+    _choose_run(found, {**settings.variables, **there}, settings, choices)
+    required = _choose_env(found, env_file, settings, choices)
+    _note_values(env_file, settings, there, required, choices)
+    if git.exposed(found.directory / env_file):
+        choices.notes.append(f"git does not ignore {env_file}: add it to .gitignore before it holds secrets.")
+    text = fill(EXAMPLE.read_text(encoding="utf-8"), choices.values, choices.reasons)
+    parse(text, found.directory)
+    return Draft(found.directory, text, replace(report, notes=tuple(choices.notes)), env_file, additions)
+
+
+def write(made: Draft) -> bool:
+    """Write rehost.toml and the env file's additions; False when both were there already.
+
+    Raises Refused when another rehost.toml is there, before anything is written.
+    """
+    path = made.directory / FILE
+    data = made.text.encode()
+    try:
+        same = path.exists() and path.read_bytes() == data
+        if path.exists() and not same:
+            raise Refused(
+                "it is there already, and says something else; nothing was written.",
+                cure="Edit it, or move it away and type rehost init again.",
+                where=str(path),
+            )
+        # The env file first: when this stops in between, the next run finds its variables and carries on.
+        added = bool(made.additions) and dotenv.write(made.directory / made.env_file, made.additions)
+        if not same:
+            files.replace(path, data, 0o644)
+    except OSError as failed:
+        raise UsageError(
+            f"cannot be written: {failed.strerror}.",
+            cure="Check the directory's owner and mode.",
+            where=str(path),
+        ) from None
+    return added or not same
+
+
+def _choose_source(found: Found, settings: Settings, choices: _Choices) -> None:
+    origin = f"From {found.blueprint}."
+    directory = found.directory.resolve().name
+    if settings.app:
+        choices.put("", "app", settings.app, origin)
+    else:
+        choices.put("", "app", app_name(directory), "From the name of the directory.")
+    choices.put("source", "blueprint", found.blueprint)
+    choices.put("source", "url", None)
+    choices.put("machine", "project", None)
+    if settings.zone:
+        free = "in the free tier" if render.is_free(settings.zone) else "not in the free tier"
+        choices.put("machine", "zone", settings.zone, f"The nearest to the app's region at Render; {free}.")
+    if settings.machine:
+        choices.put("machine", "type", settings.machine, "The nearest to the app's plan at Render.")
+    choices.put("domain", "name", settings.domain, origin if settings.domain else "")
+
+
+def _choose_build(found: Found, settings: Settings, choices: _Choices) -> None:
+    origin = f"From {found.blueprint}."
+    context = _located(found.directory, settings, settings.context) if settings.context else None
+    context = context or _normal(settings.root or ".")
+    choices.put("build", "context", context, origin if settings.context or settings.root else "")
+    choices.put("build", "args", None)
+    choices.put("build", "allow", None)
+    if settings.dockerfile:
+        path = _located(found.directory, settings, settings.dockerfile) or _normal(settings.dockerfile)
+        reason = origin
+    else:
+        path = _located(found.directory, settings, "Dockerfile") or "Dockerfile"
+        reason = ""
+        if path not in found.dockerfiles and len(found.dockerfiles) == 1 and not settings.root:
+            path, reason = found.dockerfiles[0], "The only one in this directory."
+    if not (found.directory / path).is_file():
+        choices.notes.append(f"{path} is not there: write it before rehost up.")
+    choices.put("build", "dockerfile", path, reason)
+
+
+def _choose_run(found: Found, variables: Mapping[str, Secret], settings: Settings, choices: _Choices) -> None:
+    origin = f"From {found.blueprint}."
+    path = str(choices.values["build", "dockerfile"])
+    exposed: tuple[int, ...] = ()
+    if (found.directory / path).is_file():
+        exposed = dockerfile.read(found.directory / path, path).ports
+    named = port_of(variables.get("PORT"))
+    if exposed:
+        port = named if named in exposed else exposed[0]
+        choices.put("run", "port", port, f"From EXPOSE in {path}.")
+        if named is not None and named not in exposed:
+            choices.notes.append(
+                f"{path} exposes {port}, and the variable PORT says {named}: "
+                "set run.port to the one that the app listens on."
+            )
+    elif named is not None:
+        choices.put("run", "port", named, "From the variable PORT.")
+    else:
+        choices.put("run", "port", DEFAULT_PORT, "Neither EXPOSE nor PORT says which: a guess.")
+    if settings.health:
+        choices.put("run", "health", settings.health, origin)
+    else:
+        choices.put(
+            "run", "health", "/", "No health path was found; a path that asks the database says more."
+        )
+    choices.put("run", "health_host", None)
+    if settings.memory:
+        choices.put("run", "memory", settings.memory, "Fits the app's plan at Render.")
+    if settings.stop_grace:
+        choices.put("run", "stop_grace", settings.stop_grace, origin)
+
+
+def _choose_env(found: Found, env_file: str, settings: Settings, choices: _Choices) -> list[str]:
+    """Also hands back the names of the required variables."""
+    choices.put("env", "files", [env_file])
+    required = list(settings.required)
+    origins = [found.blueprint] if required and found.blueprint else []
+    if found.env_examples:
+        example = found.env_examples[0]
+        required += dotenv.read(found.directory / example, example).variables
+        origins.append(example)
+    required = list(dict.fromkeys(required))
+    choices.put("env", "required", required, f"The names in {' and '.join(origins)}." if origins else "")
+    if len(found.env_files) > 1:
+        choices.notes.append(
+            f"not used: {', '.join(found.env_files[1:])}. Add to env.files what the app needs."
+        )
+    if found.blueprint:
+        choices.notes.append(
+            f"{found.blueprint} is never the whole truth: compare with the variables in Render's dashboard."
+        )
+    return required
+
+
+def _note_values(
+    env_file: str, settings: Settings, there: Mapping[str, Secret], required: list[str], choices: _Choices
+) -> None:
+    choices.notes += [
+        f"{key}: {env_file} has another value than the blueprint, and keeps it."
+        for key, value in settings.variables.items()
+        if key in there and there[key] != value
+    ]
+    added = [key for key in settings.variables if key not in there]
+    if added:
+        choices.notes.append(f"{env_file} gets what the blueprint has and it had not: {', '.join(added)}.")
+    missing = [key for key in required if key not in there and key not in added]
+    if missing:
+        choices.notes.append(f"{env_file} still needs: {', '.join(missing)}.")
+
+
+def _normal(path: str) -> str:
+    return posixpath.normpath(path.lstrip("/") or ".")
+
+
+def _located(directory: Path, settings: Settings, path: str) -> str | None:
+    """Where a path of the blueprint lies: in its rootDir, or, as Render's reference says, in the repository."""
+    for base in (settings.root or ".", "."):
+        candidate = _normal(posixpath.join(base, path.lstrip("/")))
+        if (directory / candidate).exists():
+            return candidate
+    return None
+
+
+def fill(example: str, values: Mapping[_Key, object], reasons: Mapping[_Key, str]) -> str:
+    """The example with values replaced (None: the line becomes a comment) and reasons above them."""
+    filled: list[str] = []
+    table = ""
+    for line in example.splitlines():
+        if header := re.fullmatch(r"\[(\w+)\]", line):
+            table = header[1]
+        found = re.fullmatch(r"(\w+) = .*", line)
+        key = (table, found[1]) if found else None
+        if key is None or found is None or key not in values:
+            filled.append(line)
+            continue
+        if key in reasons:
+            filled.append(f"# {reasons[key]}")
+        value = values[key]
+        filled.append(f"#{line}" if value is None else f"{found[1]} = {_toml(value)}")
+    return "\n".join(filled) + "\n"
+
+
+def _toml(value: object) -> str:
+    import tomlkit  # noqa: PLC0415  # only `init` writes TOML
+
+    item = tomlkit.item(value)
+    text = item.as_string()
+    if isinstance(value, list) and len(text) > 100:
+        text = "[\n" + "".join(f"    {tomlkit.item(each).as_string()},\n" for each in value) + "]"
+    return text

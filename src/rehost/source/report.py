@@ -1,0 +1,97 @@
+"""What an import carried over: every field of the source lands in exactly one of three lists."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from rehost.run.events import Json
+from rehost.run.secret import Secret
+
+
+class Carried(NamedTuple):
+    """A field that means the same on the machine; `to` says where it stands now."""
+
+    field: str
+    to: str
+
+
+class Differently(NamedTuple):
+    """A field that was carried over and does not mean quite the same."""
+
+    field: str
+    how: str
+
+
+class Left(NamedTuple):
+    """A field that was not carried over."""
+
+    field: str
+    why: str
+    todo: str
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What was found, as rehost.toml writes it. root, dockerfile and context are as the source gives them."""
+
+    app: str | None = None
+    root: str | None = None
+    dockerfile: str | None = None
+    context: str | None = None
+    zone: str | None = None
+    machine: str | None = None
+    memory: str | None = None
+    health: str | None = None
+    stop_grace: str | None = None
+    domain: str | None = None
+    port: int | None = None
+    variables: Mapping[str, Secret] = field(default_factory=dict)
+    required: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Import:
+    """An import's result. notes: what else the person should know, or do."""
+
+    settings: Settings = field(default_factory=Settings)
+    carried: tuple[Carried, ...] = ()
+    differently: tuple[Differently, ...] = ()
+    left: tuple[Left, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    def as_json(self) -> dict[str, Json]:
+        """Without settings: they hold secrets, and stand in rehost.toml."""
+        return {
+            "carried": [dict(each._asdict()) for each in self.carried],
+            "differently": [dict(each._asdict()) for each in self.differently],
+            "left": [dict(each._asdict()) for each in self.left],
+            "notes": list(self.notes),
+        }
+
+
+class Ledger:
+    """Collects the three lists; a field name that comes again is numbered, so none is lost."""
+
+    def __init__(self) -> None:
+        self.carried: list[Carried] = []
+        self.differently: list[Differently] = []
+        self.left: list[Left] = []
+        self._seen: dict[str, int] = {}
+
+    def carry(self, name: str, to: str) -> None:
+        self.carried.append(Carried(self._numbered(name), to))
+
+    def change(self, name: str, how: str) -> None:
+        self.differently.append(Differently(self._numbered(name), how))
+
+    def leave(self, name: str, why: str, todo: str) -> None:
+        self.left.append(Left(self._numbered(name), why, todo))
+
+    def _numbered(self, name: str) -> str:
+        self._seen[name] = self._seen.get(name, 0) + 1
+        return name if self._seen[name] == 1 else f"{name} ({self._seen[name]})"
+
+    def close(self, settings: Settings) -> Import:
+        return Import(settings, tuple(self.carried), tuple(self.differently), tuple(self.left))

@@ -1,0 +1,347 @@
+"""render.yaml: what is known is carried over, and no field vanishes."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import TypeAdapter
+
+from rehost.project.values import AppName
+from rehost.run.errors import UsageError
+from rehost.source import blueprint
+from rehost.source.names import app_name
+from rehost.source.report import Import
+
+EXAMPLE = Path(__file__).parents[2] / "examples" / "content-api" / "render.yaml"
+
+FULL = """
+version: "1"
+previews: {generation: off}
+mystery: 1
+services:
+  - type: web
+    name: Content API
+    env: docker
+    region: frankfurt
+    plan: pro plus
+    branch: main
+    rootDir: backend
+    dockerfilePath: ./docker/Dockerfile
+    dockerContext: ./
+    dockerCommand: run me
+    preDeployCommand: migrate
+    healthCheckPath: /health
+    maxShutdownDelaySeconds: 120
+    numInstances: 2
+    scaling: {minInstances: 1}
+    disk: {name: d, mountPath: /data}
+    domains: [api.example.com, www.example.com, "Not A Name"]
+    autoDeploy: false
+    surprise: yes
+    envVars:
+      - key: EXACT
+        value: 0755
+      - key: YES
+        value: yes
+      - key: QUOTED
+        value: "a # b, $c"
+      - key: EMPTY
+        value: ""
+      - key: PREVIEW
+        value: a
+        previewValue: b
+        odd: c
+      - key: TYPED
+        sync: false
+      - key: MADE
+        generateValue: true
+      - key: DB
+        fromDatabase: {name: db, property: connectionString}
+      - key: SELF
+        fromService: {name: Content API, type: web, envVarKey: RENDER_EXTERNAL_URL}
+      - key: SHARED
+        value: own
+      - key: EXACT
+        value: "2"
+      - key: not-a-name
+        value: x
+      - just text
+      - fromGroup: first
+      - fromGroup: second
+      - fromGroup: elsewhere
+  - type: worker
+    name: mailer
+    runtime: docker
+  - {type: redis, name: cache}
+  - {type: web, name: site, runtime: static}
+  - text
+databases:
+  - name: db
+envVarGroups:
+  - name: first
+    envVars: [{key: SHARED, value: group}, {key: G, value: "1"}]
+  - name: second
+    strange: 1
+    envVars: [{key: G, value: "2"}]
+  - name: unused
+    envVars: [{key: U, value: "2"}]
+projects:
+  - name: p
+    environments:
+      - name: production
+        networkIsolation: enabled
+        services: [{type: pserv, name: inner}]
+        databases: [{name: indb}]
+"""
+
+
+def fields(found: Import) -> list[str]:
+    return [each[0] for each in (*found.carried, *found.differently, *found.left)]
+
+
+def lists(found: Import) -> dict[str, str]:
+    return {
+        **{each.field: "carried" for each in found.carried},
+        **{each.field: "differently" for each in found.differently},
+        **{each.field: "left" for each in found.left},
+    }
+
+
+def test_the_reference_backends_blueprint() -> None:
+    found = blueprint.read(EXAMPLE)
+    settings = found.settings
+    assert (settings.app, settings.dockerfile, settings.health) == ("content-api", "./Dockerfile", "/health")
+    assert (settings.zone, settings.machine, settings.memory) == ("us-west1-a", "e2-micro", "400MB")
+    assert (settings.port, settings.stop_grace, settings.domain) == (8080, "30s", "api.example.com")
+    assert settings.variables["ALLOWED_ORIGINS"].reveal() == (
+        "https://www.example.com,https://admin.example.com"
+    )
+    assert settings.variables["STATS_COLLECTION"].reveal() == "stats"
+    assert {"MONGODB_URL", "SECRET_KEY", "REDIS_URL", "USERS_COLLECTION"} <= set(settings.required)
+    assert not {"MONGODB_URL", "SECRET_KEY", "REDIS_URL"} & set(settings.variables)
+
+
+def test_a_full_blueprint() -> None:
+    found = blueprint.parse(FULL)
+    settings = found.settings
+    assert (settings.app, settings.root) == ("content-api", "backend")
+    assert (settings.dockerfile, settings.context) == ("./docker/Dockerfile", "./")
+    assert (settings.zone, settings.machine, settings.memory) == ("europe-west3-a", "e2-standard-4", "8GB")
+    assert (settings.stop_grace, settings.domain, settings.port) == ("2m", "api.example.com", None)
+    assert {key: value.reveal() for key, value in settings.variables.items()} == {
+        "EXACT": "2",
+        "YES": "yes",
+        "QUOTED": "a # b, $c",
+        "EMPTY": "",
+        "PREVIEW": "a",
+        "SHARED": "own",
+        "G": "2",
+    }
+    assert settings.required == (
+        "EXACT", "YES", "QUOTED", "EMPTY", "PREVIEW", "TYPED", "MADE", "DB", "SELF", "SHARED", "G"
+    )  # fmt: skip
+    where = lists(found)
+    service = {
+        "type": "carried", "name": "differently", "env": "carried", "region": "differently",
+        "plan": "differently", "branch": "left", "rootDir": "carried", "dockerfilePath": "carried",
+        "dockerContext": "carried", "dockerCommand": "left", "preDeployCommand": "left",
+        "healthCheckPath": "differently", "maxShutdownDelaySeconds": "carried", "numInstances": "left",
+        "scaling": "left", "disk": "left", "domains.api.example.com": "carried",
+        "domains.www.example.com": "left", "domains.Not A Name": "left", "autoDeploy": "left",
+        "surprise": "left",
+    }  # fmt: skip
+    variables = {
+        "EXACT": "left", "EXACT (2)": "carried", "YES": "carried", "QUOTED": "carried", "EMPTY": "carried",
+        "PREVIEW": "carried", "PREVIEW.previewValue": "left", "PREVIEW.odd": "left", "TYPED": "differently",
+        "MADE": "differently", "DB": "left", "SELF": "left", "SHARED": "carried", "11": "left", "12": "left",
+        "fromGroup.first": "carried", "fromGroup.second": "carried", "fromGroup.elsewhere": "left",
+    }  # fmt: skip
+    others = {
+        "version": "left", "previews": "left", "mystery": "left", "services.mailer": "left",
+        "services.cache": "left", "services.site": "left", "services.4": "left", "databases.db": "left",
+        "envVarGroups.first.SHARED": "left", "envVarGroups.first.G": "left",
+        "envVarGroups.second.G": "carried", "envVarGroups.second.strange": "left",
+        "envVarGroups.unused": "left",
+        "projects.p.environments.production.networkIsolation": "left",
+        "projects.p.environments.production.services.inner": "left",
+        "projects.p.environments.production.databases.indb": "left",
+    }  # fmt: skip
+    assert where == {
+        **{f"service.{key}": value for key, value in service.items()},
+        **{f"service.envVars.{key}": value for key, value in variables.items()},
+        **others,
+    }
+    assert all(each.why and each.todo for each in found.left)
+    assert all(each.how for each in found.differently)
+
+
+KNOWN = [
+    "name", "runtime", "env", "plan", "region", "rootDir", "dockerfilePath", "dockerContext", "healthCheckPath",
+    "maxShutdownDelaySeconds", "numInstances", "disk", "scaling", "autoDeploy", "repo", "image", "buildCommand",
+]  # fmt: skip
+VALUES: st.SearchStrategy[Any] = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.text("ab/:-", max_size=5)
+    | st.sampled_from(["docker", "/h"]),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.text("abc", min_size=1), inner, max_size=3)
+    ),
+    max_leaves=4,
+)
+ENTRIES = st.fixed_dictionaries(
+    {"key": st.sampled_from(["A", "B", "PORT", "b-c", ""])},
+    optional={
+        "value": VALUES, "sync": VALUES, "generateValue": VALUES, "fromService": VALUES, "previewValue": VALUES
+    },
+)  # fmt: skip
+
+
+@given(
+    st.dictionaries(st.sampled_from(KNOWN) | st.text("xyz", min_size=1, max_size=3), VALUES),
+    st.lists(ENTRIES | VALUES.filter(lambda value: not isinstance(value, dict)), max_size=5),
+)
+def test_no_field_of_the_service_vanishes_whatever_it_says(
+    service: dict[str, Any], entries: list[Any]
+) -> None:
+    # A static site is not chosen: that is the only thing that a value may decide.
+    service = {**service, "type": "web", "envVars": entries}
+    found = blueprint.parse(yaml.safe_dump({"services": [service]}, allow_unicode=True))
+    counted = Counter(fields(found))
+    assert set(counted.values()) == {1}
+    expected = Counter(f"service.{key}" for key in service if key != "envVars")
+    if not entries:
+        expected["service.envVars"] = 1
+    for number, entry in enumerate(entries):
+        good = isinstance(entry, dict) and entry["key"] in ("A", "B", "PORT")
+        place = f"service.envVars.{entry['key'] if good else number}"
+        expected[place] += 1
+        if good and "previewValue" in entry:
+            expected[f"{place}.previewValue"] += 1
+    numbered = {
+        place if count == 1 else f"{place} ({count})"
+        for place, total in expected.items()
+        for count in range(1, total + 1)
+    }
+    assert set(counted) == numbered
+
+
+@given(
+    st.dictionaries(st.sampled_from(["databases", "envVarGroups", "projects", "ungrouped", "other"]), VALUES)
+)
+def test_no_key_of_the_file_vanishes_whatever_it_says(root: dict[str, Any]) -> None:
+    document = {**root, "services": [{"type": "web"}]}
+    found = fields(blueprint.parse(yaml.safe_dump(document)))
+    assert len(found) == len(set(found))
+    for key, value in root.items():
+        if key == "ungrouped" and isinstance(value, dict) and value:
+            assert all(f"ungrouped.{inner}" in found for inner in value)
+        elif key == "projects" and isinstance(value, list) and value:
+            for number, each in enumerate(value):
+                inner = each if isinstance(each, dict) and each else {"": None}
+                for name in inner:
+                    assert f"projects.{number}" + (f".{name}" if name else "") in found
+        else:
+            assert any(each == key or each.startswith(f"{key}.") for each in found)
+
+
+def test_values_never_show() -> None:
+    found = blueprint.parse(
+        "services: [{type: web, name: a, envVars: [{key: A, value: hunter2secret}, {key: B-C, value: hunter2secret}]}]"
+    )
+    assert "hunter2secret" not in f"{found} {found.as_json()}"
+
+
+TWO = (
+    "services: [{type: web, name: a}, {type: web, name: b}, {type: worker, name: w}, {type: pserv, name: p}]"
+)
+
+
+def test_one_of_several_services_is_chosen_by_name() -> None:
+    assert blueprint.parse(TWO, "b").settings.app == "b"
+    assert blueprint.parse(TWO, "p").settings.app == "p"
+
+
+@pytest.mark.parametrize(
+    ("text", "service", "said"),
+    [
+        (TWO, None, "2 of its services are web services.*--service.*a .web., b .web., w .worker., p .pserv."),
+        (TWO, "c", 'no service "c".*a .web., b .web.'),
+        (TWO, "w", "w: a worker service answers no HTTP"),
+        ("services: [{type: worker, name: w}]", None, "no web service.*w .worker."),
+        ("databases: []", None, "no web service.*none"),
+        ("- a\n- b\n", None, "not a blueprint"),
+        ("", None, "not a blueprint"),
+        ("services:\n  - type: web\n   name: a\n", None, "^render.yaml:3: not valid YAML"),
+        ("services: [{type: web, value: 'hunter2secret}]", None, "not valid YAML"),
+        ("a: &a [*a]", None, "^render.yaml:1: .*an alias holds itself"),
+        ("a: \x00", None, "not valid YAML"),
+    ],
+)
+def test_what_cannot_be_read_says_why(text: str, service: str | None, said: str) -> None:
+    with pytest.raises(UsageError, match=said) as caught:
+        blueprint.parse(text, service)
+    assert "hunter2secret" not in str(caught.value)
+    assert caught.value.cure
+
+
+def test_values_are_what_was_written_anchors_and_merges_included() -> None:
+    found = blueprint.parse(
+        "base: &base {type: web, name: x}\n"
+        "services:\n"
+        "  - <<: *base\n"
+        "    name: y\n"
+        "    envVars:\n"
+        "      - {key: A, value: 1.10}\n"
+        "      - {key: B, value: 2020-01-01}\n"
+        "      - {key: C, value: off}\n"
+        "      - {key: D, value: ~}\n"
+        "      - key: E\n        value: |\n          one\n          two\n"
+    )
+    assert found.settings.app == "y"
+    assert {key: value.reveal() for key, value in found.settings.variables.items()} == {
+        "A": "1.10", "B": "2020-01-01", "C": "off", "D": "", "E": "one\ntwo\n"
+    }  # fmt: skip
+
+
+def test_a_key_that_stands_twice_is_told_with_its_line() -> None:
+    found = blueprint.parse("services:\n  - type: web\n    plan: free\n    plan: pro\n")
+    assert found.settings.machine == "e2-standard-2"
+    assert "services[0].plan, line 4" in [each.field for each in found.left]
+
+
+@pytest.mark.parametrize(
+    ("name", "made"),
+    [
+        ("content-api", "content-api"),
+        ("My API v2", "my-api-v2"),
+        ("2nd", "app-2nd"),
+        ("---", "app"),
+        ("", "app"),
+        ("x" * 60, "x" * 42),
+        ("a" * 41 + "-b", "a" * 41),
+        ("Größe", "gr-sse"),
+    ],
+)
+def test_app_names(name: str, made: str) -> None:
+    assert app_name(name) == made
+
+
+@given(st.text())
+def test_app_names_are_always_allowed(name: str) -> None:
+    TypeAdapter(AppName).validate_python(app_name(name))
+
+
+def test_files(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="cannot be read"):
+        blueprint.read(tmp_path / "none.yaml")
+    (tmp_path / "render.yaml").write_bytes(b"a: \xff")
+    with pytest.raises(UsageError, match="UTF-8"):
+        blueprint.read(tmp_path / "render.yaml")

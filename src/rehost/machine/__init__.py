@@ -1,0 +1,1 @@
+"""One machine over one connection: ssh, the probe, bootstrap, units."""

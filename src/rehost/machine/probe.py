@@ -1,0 +1,305 @@
+"""One read of a machine's state: the script, and what its answer means."""
+
+from __future__ import annotations
+
+import base64
+import json
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib.resources import files
+from typing import Any, Final
+
+from rehost.machine.ssh import Machine, MachineError
+
+MARK: Final = "@@rehost-probe"
+# What bootstrap holds in place; the probe reads them so that drift shows in the plan.
+PACKAGES: Final = ("docker.io", "caddy", "ca-certificates", "curl", "unattended-upgrades", "apparmor")
+FILES: Final = (
+    "/etc/docker/daemon.json",
+    "/etc/apt/apt.conf.d/20auto-upgrades",
+    "/etc/systemd/journald.conf.d/rehost.conf",
+    "/etc/sysctl.d/90-rehost.conf",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Unit:
+    """A systemd unit as `systemctl show` tells it."""
+
+    active: str = "inactive"
+    sub: str = "dead"
+    enabled: str = ""
+    result: str = ""
+
+    @property
+    def running(self) -> bool:
+        return self.active in ("active", "activating", "reloading")
+
+
+@dataclass(frozen=True, slots=True)
+class Container:
+    """A container that carries our label, of this app or another."""
+
+    id: str
+    name: str
+    app: str
+    release: int
+    state: str
+    status: str
+    image: str
+    ports: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    id: str
+    tags: tuple[str, ...]
+    context: str
+    size: int
+    created: int
+
+
+@dataclass(frozen=True, slots=True)
+class ReleaseRecord:
+    """A release as the machine keeps it; `record` is release.json."""
+
+    number: int
+    state: str
+    record: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """What the app answered through the proxy. status 0: no answer. seconds: how long it took."""
+
+    status: int
+    seconds: float
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class MachineState:
+    """What one probe saw. Sizes in bytes."""
+
+    os_id: str
+    os_version: str
+    os_name: str
+    cpus: int
+    memory: int
+    memory_available: int
+    swap: int
+    swap_free: int
+    swap_files: tuple[str, ...]
+    disk: int
+    disk_free: int
+    uptime: float
+    packages: Mapping[str, str]
+    files: Mapping[str, bytes | None]
+    units: Mapping[str, Unit]
+    bootstrap: Mapping[str, str]
+    docker_version: str
+    containers: tuple[Container, ...]
+    images: tuple[Image, ...]
+    caddy: Mapping[str, Any] | None
+    ports: Mapping[str, tuple[int, int]]
+    live_slot: str
+    current: int
+    health: Health | None = None
+    releases: tuple[ReleaseRecord, ...] = field(default=())
+
+    def unit(self, name: str) -> Unit:
+        return self.units.get(name, Unit())
+
+    def release(self, number: int) -> ReleaseRecord | None:
+        return next((release for release in self.releases if release.number == number), None)
+
+    def container(self, app: str, release: int) -> Container | None:
+        return next((c for c in self.containers if c.app == app and c.release == release), None)
+
+
+def script(app: str, health: str = "/", host: str = "localhost") -> str:
+    """The probe as one POSIX sh script. health and host: what to ask the app for, and under which name."""
+    head = {
+        "MARK": MARK,
+        "APP": app,
+        "PACKAGES": " ".join(PACKAGES),
+        "FILES": " ".join(FILES),
+        "HEALTH": health,
+        "HOST": host,
+    }
+    lines = [f"{name}={shlex.quote(value)}" for name, value in head.items()]
+    return "\n".join(lines) + "\n" + files("rehost.machine").joinpath("probe.sh").read_text()
+
+
+async def probe(machine: Machine, app: str, health: str = "/", host: str = "localhost") -> MachineState:
+    """Reads everything in one exec. health and host: what to ask the app for, and under which name."""
+    output = await machine.run(script(app, health, host), what="the probe")
+    try:
+        return parse(output.stdout)
+    except (KeyError, ValueError, IndexError) as fault:
+        raise MachineError(
+            f"the probe's answer could not be read: {fault!r}",
+            where=machine.label,
+            detail=output.stdout[-2000:],
+            cure="Is this Debian or Ubuntu with systemd? If it is, this is a fault in rehost.",
+        ) from fault
+
+
+def parse(text: str) -> MachineState:
+    """Raises KeyError or ValueError when the text is not a whole probe."""
+    parts = _sections(text)
+    if "end" not in parts:
+        raise ValueError("the probe broke off")
+    os_release = _pairs(parts["os"], "=")
+    memory = {key: int(value.split()[0]) * 1024 for key, value in _pairs(parts["memory"], ":").items()}
+    _, size, available = parts["disk"][1].split()
+    live, current = _live(parts["live"])
+    return MachineState(
+        os_id=os_release.get("ID", ""),
+        os_version=os_release.get("VERSION_ID", ""),
+        os_name=os_release.get("PRETTY_NAME", ""),
+        cpus=int(parts["cpus"][0]),
+        memory=memory["MemTotal"],
+        memory_available=memory["MemAvailable"],
+        swap=memory.get("SwapTotal", 0),
+        swap_free=memory.get("SwapFree", 0),
+        swap_files=tuple(line.split()[0] for line in parts["swaps"][1:] if line.strip()),
+        disk=int(size),
+        disk_free=int(available),
+        uptime=float(parts["uptime"][0].split()[0]),
+        packages=_packages(parts["packages"]),
+        files=_files(parts["files"]),
+        units=_units(parts["units"]),
+        bootstrap=_pairs(parts["bootstrap"], "="),
+        docker_version=str((_json(parts["docker"]) or {}).get("Version", "")),
+        containers=tuple(_container(item) for item in _json(parts["containers"]) or []),
+        images=tuple(_image(item) for item in _json(parts["images"]) or []),
+        caddy=_caddy(parts["caddy"]),
+        ports=_ports(parts["ports"]),
+        live_slot=live,
+        current=current,
+        health=_health(parts["health"]),
+        releases=_releases(parts["releases"]),
+    )
+
+
+def _sections(text: str) -> dict[str, list[str]]:
+    parts: dict[str, list[str]] = {}
+    lines: list[str] = []
+    for line in text.splitlines():
+        if line.startswith(MARK + " "):
+            lines = parts.setdefault(line[len(MARK) + 1 :], [])
+        else:
+            lines.append(line)
+    return parts
+
+
+def _pairs(lines: list[str], separator: str) -> dict[str, str]:
+    pairs = (line.split(separator, 1) for line in lines if separator in line)
+    return {key.strip(): value.strip().strip('"') for key, value in pairs}
+
+
+def _json(lines: list[str]) -> Any:
+    text = "\n".join(lines).strip()
+    if not text:
+        return None
+    found = json.loads(text)
+    # Docker answers an error as {"message": ...}; for a list that means that there is none to be had.
+    return None if isinstance(found, dict) and set(found) == {"message"} else found
+
+
+def _caddy(lines: list[str]) -> Mapping[str, Any] | None:
+    """None when Caddy does not answer; {} when it runs without a configuration."""
+    text = "\n".join(lines).strip()
+    if not text:
+        return None
+    found = json.loads(text)
+    return found if isinstance(found, dict) else {}
+
+
+def _packages(lines: list[str]) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for line in lines:
+        name, status, *version = line.split()
+        if status == "ii":
+            found[name] = version[0] if version else ""
+    return found
+
+
+def _files(lines: list[str]) -> dict[str, bytes | None]:
+    found: dict[str, bytes | None] = {}
+    for line in lines:
+        content, name = line.split(" ", 1)
+        found[name] = None if content == "-" else base64.b64decode(content, validate=True)
+    return found
+
+
+def _units(lines: list[str]) -> dict[str, Unit]:
+    units: dict[str, Unit] = {}
+    for block in "\n".join(lines).split("\n\n"):
+        fields = _pairs(block.splitlines(), "=")
+        if name := fields.get("Id", ""):
+            units[name] = Unit(
+                fields.get("ActiveState", ""),
+                fields.get("SubState", ""),
+                fields.get("UnitFileState", ""),
+                fields.get("Result", ""),
+            )
+    return units
+
+
+def _container(item: Mapping[str, Any]) -> Container:
+    labels = item.get("Labels") or {}
+    return Container(
+        id=item["Id"],
+        name=(item.get("Names") or ["/"])[0].lstrip("/"),
+        app=labels.get("rehost.app", ""),
+        release=int(labels.get("rehost.release", 0)),
+        state=item.get("State", ""),
+        status=item.get("Status", ""),
+        image=item.get("ImageID", ""),
+        ports=tuple(port["PublicPort"] for port in item.get("Ports") or [] if "PublicPort" in port),
+    )
+
+
+def _image(item: Mapping[str, Any]) -> Image:
+    labels = item.get("Labels") or {}
+    return Image(
+        id=item["Id"],
+        tags=tuple(item.get("RepoTags") or ()),
+        context=labels.get("rehost.context", ""),
+        size=int(item.get("Size", 0)),
+        created=int(item.get("Created", 0)),
+    )
+
+
+def _ports(lines: list[str]) -> dict[str, tuple[int, int]]:
+    found: dict[str, tuple[int, int]] = {}
+    for line in lines:
+        app, first, second = line.split()
+        found[app] = (int(first), int(second))
+    return found
+
+
+def _live(lines: list[str]) -> tuple[str, int]:
+    """The slot that takes traffic and the number of its release; ("", 0) before the first release."""
+    if not lines:
+        return "", 0
+    slot, number = lines[0].split()
+    return slot, int(number)
+
+
+def _health(lines: list[str]) -> Health | None:
+    if not lines:
+        return None
+    status, seconds = lines[-1].split()
+    return Health(int(status), float(seconds), "\n".join(lines[:-1]).strip())
+
+
+def _releases(lines: list[str]) -> tuple[ReleaseRecord, ...]:
+    found = []
+    for line in lines:
+        number, state, text = line.split(" ", 2)
+        found.append(ReleaseRecord(int(number), state, json.loads(text)))
+    return tuple(sorted(found, key=lambda release: release.number))

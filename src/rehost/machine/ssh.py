@@ -1,0 +1,258 @@
+"""One verified ssh connection to one machine; scripts go in on standard input, never in argv."""
+
+from __future__ import annotations
+
+import asyncio
+import shlex
+import socket
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import asyncssh
+
+from rehost.run.errors import RehostError
+
+# The script arrives on standard input, so that it may hold secrets; root is taken only where it is needed.
+AS_ROOT: Final = 'if [ "$(id -u)" = 0 ]; then exec {command}; else exec sudo -n -- {command}; fi'
+KEEPALIVE_SECONDS: Final = 10
+CONNECT_SECONDS: Final = 10
+
+
+class MachineError(RehostError):
+    """The machine could not be reached, or did not do what was asked."""
+
+
+class Unreachable(MachineError):
+    """No ssh connection yet. `retryable` when waiting may help (a machine that is still booting)."""
+
+
+class ScriptFailed(MachineError):
+    """A script on the machine ended with a status other than 0."""
+
+    def __init__(self, what: str, *, status: int, where: str, detail: str, cure: str) -> None:
+        super().__init__(what, where=where, detail=detail, cure=cure)
+        self.status = status
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """What a script wrote. Text is decoded as UTF-8; bytes that are not become U+FFFD."""
+
+    stdout: str
+    stderr: str
+    status: int
+
+
+class Channel:
+    """A script that runs on the machine while both sides go on talking. Bytes both ways."""
+
+    def __init__(self, process: asyncssh.SSHClientProcess[bytes]) -> None:
+        self._process = process
+        # Read all along: a script that fills the pipe of its errors would hang.
+        self._errors = asyncio.create_task(process.stderr.read())
+
+    async def read(self, most: int) -> bytes:
+        """Up to `most` bytes of what the script wrote, b"" at its end."""
+        try:
+            return await self._process.stdout.read(most)
+        except (asyncssh.Error, OSError) as broken:
+            raise ConnectionError(str(broken)) from broken
+
+    async def write(self, data: bytes) -> None:
+        """To the script; waits while nobody reads it. Raises ConnectionError once nobody will."""
+        try:
+            self._process.stdin.write(data)
+            await self._process.stdin.drain()
+        except (asyncssh.Error, OSError) as broken:
+            raise ConnectionError(str(broken)) from broken
+
+    async def eof(self) -> None:
+        """Ends the script's input; its output can still be read."""
+        self._process.stdin.write_eof()
+
+    async def finish(self) -> tuple[int, bytes]:
+        """Exit status (-1 when a signal or a broken connection ended it) and standard error."""
+        try:
+            errors = await self._errors
+        except (asyncssh.Error, OSError):
+            errors = b""
+        await self._process.wait_closed()
+        status = self._process.exit_status
+        return (status if status is not None else -1), errors
+
+    async def close(self) -> None:
+        """Hangs up, whatever is under way."""
+        self._process.close()
+        await self._process.wait_closed()
+        await asyncio.gather(self._errors, return_exceptions=True)
+
+
+class Machine:
+    """An open connection. `label` names the machine in messages; `execs` counts the scripts that were run."""
+
+    def __init__(self, connection: asyncssh.SSHClientConnection, label: str) -> None:
+        self._connection = connection
+        self.label = label
+        self.execs = 0
+
+    async def run(self, script: str, *, what: str = "a script", check: bool = True) -> Output:
+        """Runs a POSIX sh script as root. Raises ScriptFailed for a status other than 0 when `check`."""
+        lines: list[str] = []
+        return await self._run(script, lines.append, what=what, check=check, collected=lines)
+
+    async def stream(
+        self, script: str, on_line: Callable[[str], None], *, what: str, check: bool = True
+    ) -> Output:
+        """As `run`, handing over each line of standard output as it comes; the output's stdout stays empty."""
+        return await self._run(script, on_line, what=what, check=check, collected=None)
+
+    async def _run(
+        self,
+        script: str,
+        on_line: Callable[[str], None],
+        *,
+        what: str,
+        check: bool,
+        collected: list[str] | None,
+    ) -> Output:
+        async with self._process(AS_ROOT.format(command="sh -s")) as process:
+            process.stdin.write(script.encode())
+            process.stdin.write_eof()
+
+            async def lines() -> None:
+                async for line in process.stdout:
+                    on_line(line.decode(errors="replace").rstrip("\n"))
+
+            # Both pipes are read at once: a script that fills the other one would hang.
+            _, stderr = await asyncio.gather(lines(), process.stderr.read())
+            done = await process.wait()
+        error = stderr.decode(errors="replace")
+        status = done.exit_status if done.exit_status is not None else -1
+        if check and status != 0:
+            raise self._failed(what, status, error)
+        return Output("\n".join(collected) if collected is not None else "", error, status)
+
+    async def open(self, script: str) -> Channel:
+        """Runs a script as root whose standard input is the caller's. It stands in argv: no secrets in it."""
+        command = AS_ROOT.format(command=f"sh -c {shlex.quote(script)}")
+        self.execs += 1
+        try:
+            return Channel(await self._connection.create_process(command, encoding=None))
+        except (asyncssh.Error, OSError) as broken:
+            raise self._broken(broken) from broken
+
+    @asynccontextmanager
+    async def _process(self, command: str) -> AsyncIterator[asyncssh.SSHClientProcess[bytes]]:
+        self.execs += 1
+        try:
+            async with self._connection.create_process(command, encoding=None) as process:
+                yield process
+        except (asyncssh.Error, OSError) as broken:
+            raise self._broken(broken) from broken
+
+    def _broken(self, fault: Exception) -> MachineError:
+        return MachineError(
+            f"the ssh connection broke: {fault}",
+            where=self.label,
+            cure="What was started on the machine goes on there; run the same command again to attach to it.",
+            retryable=True,
+        )
+
+    def _failed(self, what: str, status: int, stderr: str) -> RehostError:
+        tail = "\n".join(stderr.strip().splitlines()[-15:])
+        if "sudo:" in stderr and ("password is required" in stderr or "not allowed" in stderr):
+            return MachineError(
+                "the ssh user may not become root without a password",
+                where=self.label,
+                detail=tail,
+                cure="Give the user passwordless sudo (a line `USER ALL=(ALL) NOPASSWD: ALL` in /etc/sudoers.d/).",
+            )
+        return ScriptFailed(
+            f"{what} failed on the machine (status {status})",
+            status=status,
+            where=self.label,
+            detail=tail,
+            cure="Run the same command again; with --verbose it shows each line the machine wrote.",
+        )
+
+    async def close(self) -> None:
+        self._connection.close()
+        await self._connection.wait_closed()
+
+
+async def connect(
+    address: str,
+    *,
+    user: str,
+    host_keys: Sequence[str] = (),
+    key_file: Path | None = None,
+    port: int = 0,
+    label: str = "",
+) -> Machine:
+    """Opens the connection.
+
+    host_keys: lines "TYPE BASE64"; when given, the machine must show one of them. When empty, the user's
+    known_hosts file decides. The user's ssh configuration and agent are honoured.
+    Raises Unreachable; its `retryable` is False for what waiting will not mend (a wrong host key, for one).
+    """
+    label = label or address
+    known: object = ()
+    if host_keys:
+        known = ([asyncssh.import_public_key(line) for line in host_keys], [], [])
+    options: dict[str, object] = {}
+    if host_keys:
+        options["known_hosts"] = known
+    if key_file is not None:
+        options["client_keys"] = [str(key_file)]
+    if port:
+        options["port"] = port
+    if user:
+        options["username"] = user
+    try:
+        connection = await asyncssh.connect(
+            address,
+            **options,
+            connect_timeout=CONNECT_SECONDS,
+            login_timeout=2 * CONNECT_SECONDS,
+            keepalive_interval=KEEPALIVE_SECONDS,
+            keepalive_count_max=3,
+        )
+    except (asyncssh.Error, OSError, ValueError) as fault:
+        raise _unreachable(fault, address, user, label) from fault
+    return Machine(connection, label)
+
+
+def _unreachable(fault: Exception, address: str, user: str, label: str) -> Unreachable:
+    if isinstance(fault, asyncssh.HostKeyNotVerifiable):
+        return Unreachable(
+            "the machine's host key is not the one that is known for it",
+            where=label,
+            cure=f"If {address} was made anew, remove its old key (`ssh-keygen -R {address}`, or "
+            "`rm -r .rehost/cache`); if not, somebody may stand in between: do not connect.",
+        )
+    if isinstance(fault, asyncssh.PermissionDenied):
+        return Unreachable(
+            f"the machine does not accept the ssh key of user {user or 'of the ssh configuration'}",
+            where=label,
+            cure="`rehost up` puts your key in place; on a machine of your own, add it to authorized_keys.",
+            retryable=True,
+        )
+    if isinstance(fault, ConnectionRefusedError):
+        return Unreachable(
+            "nothing answers on the ssh port", where=label, cure="Is sshd running there?", retryable=True
+        )
+    if isinstance(fault, socket.gaierror):
+        return Unreachable(
+            f"the name {address} has no address", where=label, cure="Check `address` in rehost.toml."
+        )
+    if isinstance(fault, (TimeoutError, asyncssh.ConnectionLost, ConnectionResetError, OSError)):
+        return Unreachable(
+            f"no ssh connection: {fault or 'no answer in time'}",
+            where=label,
+            cure="Is the machine running, and does its firewall let port 22 in from here?",
+            retryable=True,
+        )
+    return Unreachable(f"no ssh connection: {fault}", where=label, cure="Try `ssh -v` to the same address.")

@@ -1,0 +1,44 @@
+"""A person's own terminal on the machine, by the system's ssh: it knows terminals better than we do."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+
+from rehost.cloud.model import Reach
+
+
+def known_hosts(reach: Reach) -> str:
+    """The lines of a known_hosts file that lets this machine in and no other (sshd(8))."""
+    name = reach.address if reach.port == 22 else f"[{reach.address}]:{reach.port}"
+    return "".join(f"{name} {key}\n" for key in reach.host_keys)
+
+
+def command(
+    reach: Reach,
+    *,
+    key_file: Path | None,
+    hosts_file: Path | None,
+    terminal: bool,
+    remote: Sequence[str] = (),
+) -> list[str]:
+    """The ssh command line. remote: words for the machine's shell, quoted here; none opens a shell.
+
+    The host key is checked against the keys that the machine published; without them, as the user's own
+    configuration says.
+    """
+    words = ["ssh"]
+    if hosts_file is not None:
+        words += ["-o", f"UserKnownHostsFile={hosts_file}", "-o", "GlobalKnownHostsFile=/dev/null"]
+        words += ["-o", "StrictHostKeyChecking=yes"]
+    if key_file is not None:
+        words += ["-i", str(key_file)]
+    if reach.port != 22:
+        words += ["-p", str(reach.port)]
+    if terminal:
+        words.append("-t")
+    words.append(f"{reach.user}@{reach.address}" if reach.user else reach.address)
+    if remote:
+        words += ["--", shlex.join(remote)]
+    return words

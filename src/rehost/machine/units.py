@@ -1,0 +1,150 @@
+"""Work that outlives the connection: a script in a transient systemd unit, and following its log."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from rehost.machine.ssh import Machine, MachineError
+
+RESULT: Final = "@@rehost-result "
+ATTACHED: Final = "@@rehost-attached "
+PREPARED: Final = "@@rehost-prepared "
+_END: Final = "@@rehost-end-of-script"
+
+# The unit is the lock: systemd allows one of a name, and it is gone when its process is.
+_START: Final = """
+umask 077
+mkdir -p "$dir"
+exec 8>"$dir/lock"
+flock 8
+case $(systemctl show -p ActiveState --value "$unit") in
+  active | activating | deactivating | reloading) echo "{attached}$(cat "$dir/tag" 2>/dev/null)" ;;
+  *)
+{prepare}
+    cat >"$dir/script" <<'{end}'
+{script}
+{end}
+    rm -f "$dir/result"
+    : >"$dir/log"
+    printf '%s\\n' "$tag" >"$dir/tag"
+    systemctl reset-failed "$unit" 2>/dev/null || :
+    systemd-run --quiet --collect --unit="$unit" --description="$about" \\
+      -p StandardOutput="append:$dir/log" -p StandardError="append:$dir/log" -p UMask=0077 {properties} \\
+      /bin/sh -c 'sh "$0/script"; echo $? >"$0/result.new"; mv "$0/result.new" "$0/result"' "$dir" 8>&- || exit 70
+    ;;
+esac
+exec 8>&-
+"""
+
+# A subshell: its `exit` ends the preparation alone.
+_PREPARE: Final = """    (
+{prepare}
+    )
+    prepared=$?
+    if [ "$prepared" != 0 ]; then echo "{mark}$prepared"; exit 0; fi
+"""
+
+_FOLLOW: Final = """
+pid=$(systemctl show -p MainPID --value "$unit")
+if [ "${{pid:-0}}" = 0 ]; then cat "$dir/log"; else tail -n +1 -s 0.1 -f --pid="$pid" "$dir/log"; fi
+# The unit's shell writes the result after its script; systemd may still be tidying up.
+tries=0
+while [ "$(systemctl show -p ActiveState --value "$unit")" = deactivating ] && [ "$tries" -lt 100 ]; do
+  tries=$((tries + 1))
+  sleep 0.1
+done
+echo "{result}$(cat "$dir/result" 2>/dev/null || echo lost)"
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What is to run. `tag` says what it works on, so that another run can tell whether it may attach.
+
+    prepare: a script that runs first, as part of the same exec and only when nothing runs yet; when it ends with
+    a status other than 0 the unit is not started. It may hold secrets: it goes by standard input and is not kept.
+    """
+
+    unit: str
+    directory: str
+    about: str
+    tag: str
+    script: str
+    prepare: str = ""
+    properties: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """How it ended.
+
+    attached_tag: the tag of the work that was running already, or None when ours was started.
+    prepared: the status of the preparation when it failed, else None; `status` is then -1.
+    """
+
+    status: int
+    attached_tag: str | None
+    prepared: int | None = None
+
+
+def start_script(work: Work) -> str:
+    """Starts the unit unless it runs, then follows its log to the end."""
+    if _END in work.script or _END in work.prepare:
+        raise ValueError("the script holds the mark that ends it")
+    head = {"unit": work.unit, "dir": work.directory, "about": work.about, "tag": work.tag}
+    start = _START.format(
+        attached=ATTACHED,
+        end=_END,
+        script=work.script,
+        prepare=_PREPARE.format(prepare=work.prepare, mark=PREPARED) if work.prepare else "",
+        properties=" ".join(f"-p {shlex.quote(item)}" for item in work.properties),
+    )
+    return "\n".join(f"{k}={shlex.quote(v)}" for k, v in head.items()) + start + _FOLLOW.format(result=RESULT)
+
+
+async def run_unit(machine: Machine, work: Work, on_line: Callable[[str], None]) -> Ended:
+    """Runs or attaches, hands over each line of the log, returns how it ended.
+
+    Raises MachineError when the unit vanished without a result (a reboot, an out-of-memory kill).
+    """
+    result = ""
+    attached: str | None = None
+    prepared: int | None = None
+
+    def line(text: str) -> None:
+        nonlocal result, attached, prepared
+        if text.startswith(RESULT):
+            result = text[len(RESULT) :]
+        elif text.startswith(ATTACHED):
+            attached = text[len(ATTACHED) :]
+        elif text.startswith(PREPARED):
+            prepared = int(text[len(PREPARED) :])
+        else:
+            on_line(text)
+
+    await machine.stream(start_script(work), line, what=f"starting {work.unit}")
+    if prepared is not None:
+        return Ended(-1, attached, prepared)
+    if not result.lstrip("-").isdigit():
+        raise MachineError(
+            f"{work.unit} was cut off on the machine before it could finish",
+            where=machine.label,
+            cure=f"`journalctl -u {work.unit}` on the machine tells why (out of memory? a reboot?); "
+            "run the same command again to go on.",
+            retryable=True,
+        )
+    return Ended(int(result), attached)
+
+
+async def follow(machine: Machine, unit: str, directory: str, on_line: Callable[[str], None]) -> None:
+    """Hands over the log of work that runs already, to its end, however it ends."""
+    head = f"unit={shlex.quote(unit)}\ndir={shlex.quote(directory)}\n"
+
+    def line(text: str) -> None:
+        if not text.startswith(RESULT):
+            on_line(text)
+
+    await machine.stream(head + _FOLLOW.format(result=RESULT), line, what=f"following {unit}")

@@ -1,0 +1,1 @@
+"""Names and what stands in front of the app: the proxy."""

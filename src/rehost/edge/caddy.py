@@ -1,0 +1,100 @@
+"""Caddy's configuration for the apps of one machine, as pure functions of what it runs now.
+
+Traffic is switched without touching this configuration, because a reload of Caddy loses requests: each app has
+two fixed local ports ("slots"), and the existence of one file says which of them takes the traffic. Caddy looks
+at the file for each request, so the switch is the creation or removal of that file: one act of the kernel.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, Literal
+
+Slot = Literal["a", "b"]
+SERVER: Final = "rehost"
+FIRST_PORT: Final = 20000
+
+
+def choose_ports(app: str, taken: Mapping[str, tuple[int, int]]) -> tuple[int, int]:
+    """The app's two local ports: those it has, else the first pair that no other app of the machine has."""
+    if app in taken:
+        return taken[app]
+    used = {port for pair in taken.values() for port in pair}
+    port = FIRST_PORT
+    while port in used or port + 1 in used:
+        port += 2
+    return port, port + 1
+
+
+def route(app: str, ports: tuple[int, int], hosts: Sequence[str]) -> dict[str, Any]:
+    """The route of one app. hosts: names and addresses it answers for; empty means any."""
+    live = f"/var/lib/rehost/{app}/live"
+
+    def to(slot: Slot, port: int) -> dict[str, Any]:
+        return {
+            "match": [{"file": {"root": live, "try_files": [f"/{slot}"]}}],
+            "handle": [
+                {
+                    "handler": "reverse_proxy",
+                    "upstreams": [{"dial": f"127.0.0.1:{port}"}],
+                    # One connection a request: those that are open are those in flight, so that draining can
+                    # count them, and none is reused in the instant in which the app closes it.
+                    "transport": {"protocol": "http", "keep_alive": {"enabled": False}},
+                    # Streams and server-sent events pass as they come.
+                    "flush_interval": -1,
+                }
+            ],
+            "terminal": True,
+        }
+
+    answer: dict[str, Any] = {
+        "@id": f"rehost-{app}",
+        "handle": [
+            {
+                "handler": "subroute",
+                # Slot b wins when both files are there: see release.sh for the order in which they come and go.
+                "routes": [
+                    to("b", ports[1]),
+                    to("a", ports[0]),
+                    {
+                        "handle": [
+                            {
+                                "handler": "static_response",
+                                "status_code": 503,
+                                "body": f"{app}: no release serves yet\n",
+                            }
+                        ]
+                    },
+                ],
+            }
+        ],
+        "terminal": True,
+    }
+    if hosts:
+        answer["match"] = [{"host": sorted(set(hosts))}]
+    return answer
+
+
+def desired(running: Mapping[str, Any] | None, app_route: Mapping[str, Any]) -> dict[str, Any]:
+    """The whole configuration: what runs now, with this app's route in it. Other apps' routes stay as they are.
+
+    Routes for named hosts come before the one that answers for any host.
+    """
+    config: dict[str, Any] = copy.deepcopy(dict(running or {}))
+    servers = config.setdefault("apps", {}).setdefault("http", {}).setdefault("servers", {})
+    server = servers.setdefault(SERVER, {})
+    server["listen"] = [":80"]
+    server["automatic_https"] = {"disable": True}
+    others = [found for found in server.get("routes", []) if found.get("@id") != app_route["@id"]]
+    server["routes"] = sorted([*others, dict(app_route)], key=lambda found: "match" not in found)
+    return config
+
+
+def without(running: Mapping[str, Any], app: str) -> dict[str, Any]:
+    """The configuration with this app's route taken out."""
+    config: dict[str, Any] = copy.deepcopy(dict(running))
+    server = config.get("apps", {}).get("http", {}).get("servers", {}).get(SERVER, {})
+    if "routes" in server:
+        server["routes"] = [found for found in server["routes"] if found.get("@id") != f"rehost-{app}"]
+    return config

@@ -1,0 +1,143 @@
+"""Building the image on the machine, as a unit that goes on when the connection breaks."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final
+
+from rehost.machine import units
+from rehost.machine.ssh import Machine
+from rehost.run.errors import RehostError
+
+# BuildKit's plain progress: "#7 [build 3/5] RUN pip install ..." names a step, "#7 ERROR: ..." its failure.
+_STEP: Final = re.compile(r"#(\d+) (\[.+)")
+_ERROR: Final = re.compile(r"#(\d+) ERROR: (.*)")
+LAST_LINES: Final = 25
+
+
+_OTHER_FILES: Final = 72
+_IMAGE: Final = "@image "
+
+
+class BuildFailed(RehostError):
+    """The image could not be built; what served before still does."""
+
+
+def tag(app: str, context: str) -> str:
+    """The image's name on the machine. context: the digest of what it is built from."""
+    return f"rehost/{app}:{context.removeprefix('sha256:')[:12]}"
+
+
+def root_of(app: str) -> str:
+    """Where the build context lies on the machine."""
+    return f"/var/lib/rehost/{app}/context"
+
+
+def build_script(app: str, context: str, args: Mapping[str, str], fingerprint: str) -> str:
+    """The build itself. Build arguments are never secret: they stay readable in the image (docs say so).
+
+    fingerprint: of what was shipped. Somebody else may have shipped since; an image of other files than its
+    label says would be taken for this one ever after. The lock keeps further ships out while Docker reads.
+    """
+    command = [
+        "docker",
+        "build",
+        "--progress=plain",
+        f"--label=rehost.app={app}",
+        f"--label=rehost.context={context}",
+        f"--tag={tag(app, context)}",
+        f"--iidfile=/var/lib/rehost/{app}/build/image",
+        *(f"--build-arg={name}={value}" for name, value in sorted(args.items())),
+    ]
+    root = root_of(app)
+    return f"""export DOCKER_BUILDKIT=1 HOME=/root LC_ALL=C
+exec 9>>{root}.lock 2>&1
+flock 9
+if [ "$(cat {root}.shipped 2>/dev/null)" != {fingerprint} ]; then
+  echo 'Somebody else has sent other files meanwhile.'
+  exit {_OTHER_FILES}
+fi
+{shlex.join(command)} --file={root}/Dockerfile {root}/tree || exit
+echo "{_IMAGE}$(cat /var/lib/rehost/{app}/build/image)"
+"""
+
+
+def failing_step(lines: Sequence[str]) -> str:
+    """The step that failed, as the Dockerfile has it, or "" when the log does not say."""
+    steps: dict[str, str] = {}
+    failed = ""
+    for line in lines:
+        if error := _ERROR.match(line):
+            failed = error[1]
+        elif step := _STEP.match(line):
+            steps.setdefault(step[1], step[2])
+    return steps.get(failed, "")
+
+
+async def build(
+    machine: Machine,
+    *,
+    app: str,
+    context: str,
+    fingerprint: str,
+    args: Mapping[str, str],
+    serving: str,
+    say: Callable[[str], None],
+    log: Callable[[str], None],
+) -> str:
+    """Builds, or attaches to the same build that runs already; returns the image's id.
+
+    Raises BuildFailed with the failing step.
+
+    fingerprint: of the shipped files (ship.fingerprint).
+    """
+    work = units.Work(
+        unit=f"rehost-{app}-build.service",
+        directory=f"/var/lib/rehost/{app}/build",
+        about=f"rehost: build the image of {app}",
+        tag=context,
+        script=build_script(app, context, args, fingerprint),
+    )
+    while True:
+        lines: list[str] = []
+
+        def line(text: str, lines: list[str] = lines) -> None:
+            lines.append(text)
+            if text.startswith(_IMAGE):
+                return
+            log(text)
+            if step := _STEP.match(text):
+                say(step[2])
+
+        ended = await units.run_unit(machine, work, line)
+        if ended.attached_tag in (None, context):
+            break
+        say("another build has ended; now this one")
+    if ended.status == _OTHER_FILES:
+        raise BuildFailed(
+            "somebody else has sent other files to be built at the same time.",
+            where=machine.label,
+            serving=serving,
+            cure="Agree on who goes first, then run `rehost up` again.",
+        )
+    if ended.status != 0:
+        step = failing_step(lines)
+        raise BuildFailed(
+            f"the image of {app} could not be built" + (f"; the failing step is {step}" if step else "."),
+            where=machine.label,
+            serving=serving,
+            detail="\n".join(lines[-LAST_LINES:]),
+            cure="Mend the Dockerfile or what it copies, then run `rehost up` again.",
+        )
+    image = next((text[len(_IMAGE) :] for text in reversed(lines) if text.startswith(_IMAGE)), "")
+    if not image.startswith("sha256:"):
+        raise BuildFailed(
+            "Docker said that the build succeeded, and named no image.",
+            where=machine.label,
+            serving=serving,
+            detail="\n".join(lines[-LAST_LINES:]),
+            cure="Run `rehost up` again.",
+        )
+    return image

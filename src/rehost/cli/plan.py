@@ -1,0 +1,29 @@
+"""`rehost plan`: what would change."""
+
+from __future__ import annotations
+
+import click
+
+from rehost.cli.session import Session, common
+
+
+@click.command(epilog="Example: rehost plan --json")
+@common()
+async def command(session: Session) -> None:
+    """Show what `rehost up` would change, and change nothing."""
+    from rehost.cli import making
+    from rehost.cli.site import site
+    from rehost.cloud import plan as cloud_plan
+    from rehost.project import config
+
+    project = config.load(session.directory)
+    wanted = await making.read_wanted(session, project)
+    async with site(project) as here:
+        session.progress("reading the cloud and the machine")
+        await here.look()
+        plan = making.whole_plan(here, wanted)
+        session.show_plan(plan)
+        if here.cloud is not None and here.observed is not None:
+            for remark in cloud_plan.remarks(here.cloud, here.observed):
+                session.warning(f"{remark.what} {remark.cure}".strip())
+        session.result(actions=[action.as_json() for action in plan.actions])

@@ -1,0 +1,47 @@
+"""`rehost rollback`: return to an earlier release."""
+
+from __future__ import annotations
+
+import click
+
+from rehost.cli.session import Session, common
+
+
+@click.command(epilog="Example: rehost rollback 3")
+@click.argument("release", type=int, required=False)
+@common(journal=True)
+async def command(session: Session, release: int | None) -> int:
+    """Return to RELEASE, or to the last good one before the one that serves: image, environment and settings.
+
+    It passes the same health gate as a new release; until it has, the present one serves.
+    """
+    from rehost.cli import making
+    from rehost.cli.site import site
+    from rehost.project import config
+    from rehost.release import decide, switch
+    from rehost.run.engine import Doing
+    from rehost.run.plan import Action, Plan
+
+    project = config.load(session.directory)
+    making.learn_secrets(session, project)
+    async with site(project) as here:
+        session.progress("reading the machine")
+        await here.reach_only()
+        await making.settle(session, here)
+        state = making.state_of(here)
+        target = decide.return_to(state, release, where=here.label)
+        now = decide.current(state)
+        changes = tuple(decide.between(now.record, target.record)) if now else ()
+        plan = Plan.of([Action(decide.RELEASE, "update", f"return to release {target.number}", changes)])
+        session.show_plan(plan)
+
+        async def back(doing: Doing) -> None:
+            machine = await here.connect(doing.progress)
+            order = switch.order_back(project.app, state, target.record, here.hosts)
+            seen = await switch.switch(
+                machine, order, serving=here.serving, say=doing.progress, log=doing.log
+            )
+            doing.note(f"release {seen.live} serves; {order.settings.health} answers {seen.answer}")
+
+        await session.apply(plan, {decide.RELEASE: back})
+        return await making.tell(session, here)

@@ -1,0 +1,278 @@
+"""An app and its machine as one command sees them: what is wanted, what is there, and the open connections."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from rehost.cli.session import Session
+from rehost.cloud import host
+from rehost.cloud.access import reach as ask_reach
+from rehost.cloud.client import Client
+from rehost.cloud.credentials import Credentials, find, project_of
+from rehost.cloud.model import Desired, Observed, Reach
+from rehost.cloud.observe import observe
+from rehost.machine import keys
+from rehost.machine.bootstrap import startup_script
+from rehost.machine.probe import MachineState, probe
+from rehost.machine.ssh import Machine, Unreachable, connect
+from rehost.machine.terminal import command, known_hosts
+from rehost.project.config import Gce, Host, Project
+from rehost.release import decide
+from rehost.run.errors import RehostError, UsageError
+
+Progress = Callable[[str], None]
+BOOT_SECONDS = 300.0
+CACHE = "cache/reach.json"
+
+
+class Site:
+    """One project's machine. Made by `site`, which closes what it opened."""
+
+    def __init__(self, project: Project, client: Client | None, cloud: Desired | None) -> None:
+        self.project = project
+        self.client = client
+        self.cloud = cloud
+        self.observed: Observed | None = None
+        self.reach: Reach | None = None
+        self.machine: Machine | None = None
+        self.state: MachineState | None = None
+        self.execs = 0
+
+    # What is there
+
+    async def look(self) -> None:
+        """Reads cloud and machine at the same time, over the remembered address where there is one.
+
+        Afterwards `state` is None when the machine is not there, does not run or does not answer yet.
+        """
+        if self.cloud is None or self.client is None:
+            await self.connect()
+            await self.probe()
+            return
+        guess = asyncio.create_task(self._guess())
+        try:
+            self.observed = await observe(self.client, self.cloud)
+        except BaseException:
+            guess.cancel()
+            await asyncio.gather(guess, return_exceptions=True)
+            raise
+        machine = await guess
+        found = self.observed.instance
+        remembered = self.reach
+        if (
+            machine is None
+            or remembered is None
+            or found is None
+            or (remembered.instance_id, remembered.address) != (found.id, found.external)
+        ):
+            await self.disconnect()
+            self.reach = None
+            if found is not None and found.status == "RUNNING":
+                await self._meet()
+
+    async def find_out(self, progress: Progress = lambda _text: None) -> None:
+        """Where the machine is: as remembered, else as the cloud says. Connects to nothing."""
+        if self.client is None or self.cloud is None:
+            self.reach = self._standing()
+        else:
+            self.reach = self._remembered() or await ask_reach(self.client, self.cloud, progress)
+
+    async def reach_only(self) -> None:
+        """Reads the machine and not the cloud, which is asked only when the remembered address leads nowhere."""
+        if self.client is None or await self._guess() is None:
+            await self.connect()
+            await self.probe()
+
+    async def _guess(self) -> Machine | None:
+        """Connects to where the machine was last time, while the cloud is asked whether it is still there."""
+        self.reach = self._remembered()
+        if self.reach is None:
+            return None
+        try:
+            await self._open(self.reach)
+            await self.probe()
+        except RehostError:
+            # The cloud's answer decides what this means; if the machine stands, it is asked again, aloud.
+            await self.disconnect()
+            return None
+        return self.machine
+
+    async def _meet(self) -> None:
+        """Connects to a running machine that was not remembered. One that does not let us in yet is not an error."""
+        if self.client is None or self.cloud is None:
+            return
+        try:
+            self.reach = await ask_reach(self.client, self.cloud, deadline=0.0)
+            await self._open(self.reach)
+            await self.probe()
+        except Unreachable as waiting:
+            if not waiting.retryable:
+                raise
+            await self.disconnect()
+        except RehostError as waiting:
+            if not waiting.retryable:
+                raise
+
+    async def connect(self, progress: Progress = lambda _text: None) -> Machine:
+        """An open connection, waiting for a machine that is still booting. Raises RehostError."""
+        if self.machine is not None:
+            return self.machine
+        end = time.monotonic() + BOOT_SECONDS
+        while True:
+            try:
+                if self.client is not None and self.cloud is not None:
+                    self.reach = await ask_reach(self.client, self.cloud, progress)
+                else:
+                    self.reach = self._standing()
+                return await self._open(self.reach)
+            except Unreachable as closed:
+                # A machine that stands does not come up while we wait.
+                if not closed.retryable or self.client is None or time.monotonic() > end:
+                    raise
+                progress(f"waiting for ssh: {closed.what}")
+                await asyncio.sleep(0.5)
+
+    def _standing(self) -> Reach:
+        machine = self.project.machine
+        if not isinstance(machine, Host):
+            raise TypeError("a machine of a cloud is reached through its client")
+        return host.reach(host.HostDesired(machine.address, machine.user or "", machine.port))
+
+    async def _open(self, reach: Reach) -> Machine:
+        ours = isinstance(self.project.machine, Gce)
+        self.machine = await connect(
+            reach.address,
+            user=reach.user,
+            host_keys=reach.host_keys,
+            key_file=keys.own_key().file if ours else None,
+            port=reach.port,
+            label=f"{self.project.app} ({reach.address})",
+        )
+        if reach.instance_id:
+            self._remember(reach)
+        return self.machine
+
+    async def probe(self) -> MachineState:
+        """Reads the machine's state anew."""
+        machine = await self.connect()
+        run = self.project.run
+        self.state = await probe(machine, self.project.app, run.health, self.project.health_host)
+        return self.state
+
+    async def disconnect(self) -> None:
+        if self.machine is not None:
+            self.execs += self.machine.execs
+            machine, self.machine, self.state = self.machine, None, None
+            with contextlib.suppress(OSError):
+                await machine.close()
+
+    # What is remembered: a cache, never the truth
+
+    def _remembered(self) -> Reach | None:
+        try:
+            data: dict[str, Any] = json.loads((self.project.directory / ".rehost" / CACHE).read_bytes())
+            return Reach(**{**data, "host_keys": tuple(data["host_keys"])})
+        except (OSError, ValueError, TypeError, KeyError):
+            return None
+
+    def _remember(self, reach: Reach) -> None:
+        if reach == self._remembered():
+            return
+        file = self.project.directory / ".rehost" / CACHE
+        file.parent.mkdir(parents=True, exist_ok=True)
+        draft = file.with_suffix(f".{os.getpid()}")
+        draft.write_text(json.dumps(asdict(reach)))
+        draft.replace(file)
+
+    # What the world sees
+
+    @property
+    def address(self) -> str:
+        """The machine's public address, "" while it has none."""
+        if self.reach is not None:
+            return self.reach.address
+        instance = self.observed.instance if self.observed else None
+        return instance.external if instance else ""
+
+    @property
+    def label(self) -> str:
+        """The machine's name for messages."""
+        return self.machine.label if self.machine is not None else self.project.app
+
+    @property
+    def hosts(self) -> tuple[str, ...]:
+        """The names that the proxy answers for; none means any."""
+        name = self.project.domain.name
+        return tuple(dict.fromkeys((name, self.project.health_host, self.address))) if name else ()
+
+    @property
+    def serving(self) -> str:
+        """What still serves, for errors."""
+        if self.state is None or not self.state.current:
+            return "nothing yet"
+        if decide.serving(self.state, self.project.app):
+            return f"release {self.state.current}"
+        return f"nothing: release {self.state.current} does not run"
+
+
+def cloud_desired(project: Project) -> Desired | None:
+    """What the machine in the cloud should be; None for a machine that stands."""
+    machine = project.machine
+    if not isinstance(machine, Gce):
+        return None
+    return Desired(
+        app=project.app,
+        project=project_of(machine.project),
+        zone=machine.zone,
+        ssh_user=keys.login_name(),
+        ssh_public_key=keys.own_key().public,
+        startup_script=startup_script(),
+        machine_type=machine.type,
+        disk_gb=machine.disk_gb,
+        disk_type=machine.disk_type,
+        image=machine.image,
+        ssh_sources=machine.ssh_sources,
+    )
+
+
+@contextlib.asynccontextmanager
+async def site(project: Project) -> AsyncIterator[Site]:
+    """The project's site, its connections closed at the end."""
+    wanted = cloud_desired(project)
+    async with contextlib.AsyncExitStack() as stack:
+        client = None
+        if wanted is not None:
+            client = await stack.enter_async_context(Client(wanted.project, Credentials(find())))
+        here = Site(project, client, wanted)
+        stack.push_async_callback(here.disconnect)
+        yield here
+
+
+async def hand_over(session: Session, here: Site, words: Sequence[str], *, terminal: bool) -> int:
+    """Gives the person's terminal to the system's ssh until it ends; returns its exit code."""
+    await here.find_out(session.progress)
+    reach = here.reach
+    if reach is None:
+        raise RehostError("the machine has no address yet", cure="`rehost up` makes one.")
+    hosts_file = None
+    if reach.host_keys:
+        hosts_file = here.project.directory / ".rehost" / "cache" / "known_hosts"
+        hosts_file.parent.mkdir(parents=True, exist_ok=True)
+        hosts_file.write_text(known_hosts(reach))
+    key_file = keys.own_key().file if here.client is not None else None
+    line = command(reach, key_file=key_file, hosts_file=hosts_file, terminal=terminal, remote=words)
+    session.display.pause()
+    try:
+        process = await asyncio.create_subprocess_exec(*line)
+    except FileNotFoundError:
+        raise UsageError(
+            "there is no ssh command here", cure="Install OpenSSH's client (openssh-client)."
+        ) from None
+    return await process.wait()

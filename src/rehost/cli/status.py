@@ -1,0 +1,94 @@
+"""`rehost status`: what runs, since when and how well."""
+
+from __future__ import annotations
+
+import click
+
+from rehost.cli.session import Session, common
+
+
+@click.command(epilog="Example: rehost status --json")
+@common()
+async def command(session: Session) -> int:
+    """Show the machine, the release that serves and how it answers. Ends with 1 when nothing healthy serves."""
+    from rehost.cli.site import site
+    from rehost.machine import bootstrap
+    from rehost.project import config
+    from rehost.release import decide
+
+    project = config.load(session.directory)
+    async with site(project) as here:
+        session.progress("reading the cloud and the machine")
+        await here.look()
+        state = here.state
+        instance = here.observed.instance if here.observed else None
+        if state is None:
+            said = f"{instance.status}, but it does not answer over ssh yet" if instance else "not there"
+            session.out(f"machine   {project.app}: {said}")
+            session.out("next      `rehost up` makes it so")
+            session.result(machine=instance.status if instance else None, serving=None, healthy=False)
+            return 1
+        container = state.container(project.app, state.current)
+        record = state.release(state.current)
+        health = state.health
+        healthy = (
+            decide.serving(state, project.app)
+            and health is not None
+            and health.status in project.run.health_status
+        )
+        drift = bootstrap.drift(state)
+        left = decide.leftovers(state, project.app)
+    where = f"{instance.machine_type} in {instance.zone}, " if instance else ""
+    gib = 2**30
+    session.out(f"machine   {here.address}: {where}{state.os_name}, up {_span(state.uptime)}")
+    session.out(
+        f"          memory {state.memory_available / gib:.1f} of {state.memory / gib:.1f} GB available, "
+        f"swap {state.swap_free / gib:.1f} of {state.swap / gib:.1f} GB free, "
+        f"disk {state.disk_free / gib:.1f} of {state.disk / gib:.1f} GB free"
+    )
+    if record is None or container is None:
+        session.out(
+            "release   none" if not state.current else f"release   {state.current}, but it has no container"
+        )
+    else:
+        data = record.record
+        code = (
+            f"commit {data['commit']}{' and uncommitted changes' if data['dirty'] else ''}, "
+            if data["commit"]
+            else ""
+        )
+        session.out(
+            f"release   {state.current}: {code}by {data['by']}; container {container.name}: {container.status}"
+        )
+    if health is not None:
+        session.out(
+            f"health    {project.run.health} answers {health.status or 'nothing'} "
+            f"in {health.seconds * 1000:.0f} ms  {health.text}"
+        )
+    for change in drift:
+        session.warning(f"{change.field} is not as it must be; `rehost up` puts it right")
+    for name in left:
+        session.warning(
+            f"container {name} still runs, left by a release that was cut off; `rehost up` stops it"
+        )
+    session.out("healthy" if healthy else "not healthy: see `rehost logs`, `rehost rollback`")
+    session.result(
+        machine=instance.status if instance else "standing",
+        address=here.address,
+        release=state.current,
+        container=container.status if container else None,
+        health={"status": health.status, "seconds": health.seconds} if health else None,
+        healthy=healthy,
+        drift=[change.field for change in drift],
+        memory_available=state.memory_available,
+        disk_free=state.disk_free,
+    )
+    return 0 if healthy else 1
+
+
+def _span(seconds: float) -> str:
+    minutes = int(seconds // 60)
+    days, hours = minutes // 1440, minutes // 60 % 24
+    if days:
+        return f"{days} d {hours} h"
+    return f"{hours} h {minutes % 60} min" if hours else f"{minutes} min"

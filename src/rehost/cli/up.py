@@ -1,0 +1,35 @@
+"""`rehost up`: make it so."""
+
+from __future__ import annotations
+
+import click
+
+from rehost.cli.session import Session, common
+
+
+@click.command(epilog="Example: rehost up --yes")
+@click.option("--yes", is_flag=True, help="Don't ask before something is replaced or deleted.")
+@common(journal=True)
+async def command(session: Session, yes: bool) -> int:
+    """Make it so: machine, bootstrap, build, ship, release.
+
+    Shows what would change, does it, and asks the app from outside whether it answers. Doing it again carries on
+    where an earlier run was cut off; with nothing to change it says so.
+    """
+    from rehost.cli import making
+    from rehost.cli.site import site
+    from rehost.project import config
+
+    project = config.load(session.directory)
+    wanted = await making.read_wanted(session, project)
+    async with site(project) as here:
+        session.progress("reading the cloud and the machine")
+        await here.look()
+        await making.settle(session, here)
+        plan = making.whole_plan(here, wanted)
+        if not plan:
+            return making.unchanged(session, here)
+        session.show_plan(plan)
+        session.confirm(plan, yes)
+        await making.make(session, here, wanted, plan)
+        return await making.tell(session, here)

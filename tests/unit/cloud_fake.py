@@ -8,9 +8,9 @@ from collections.abc import Callable
 from functools import cache
 from typing import Any
 
-import discovery
 import httpx
 
+import discovery
 from rehost.cloud.client import Client
 from rehost.cloud.credentials import Credentials, Given
 from rehost.cloud.model import Desired

@@ -9,7 +9,8 @@ from functools import wraps
 from pathlib import Path
 from typing import Any, ParamSpec
 
-import discovery
+from tests.unit import discovery
+
 from rehost.lab.compute import Answer, Api, Request
 from rehost.lab.compute_call import METHODS
 from rehost.lab.hardware import Hardware, MachineSpec, PacketRule
@@ -35,6 +36,7 @@ class FakeMachines:
         self.rules: dict[str, list[PacketRule]] = {}
         self.external: dict[str, str | None] = {}
         self.hardware: dict[str, Hardware] = {}
+        self.disk_gb: dict[str, int] = {}
         self.resets = 0
         self.broken = False
 
@@ -55,11 +57,15 @@ class FakeMachines:
         self.on.discard(name)
 
     async def reset(self, name: str) -> None:
+        assert name in self.on
         self.resets += 1
 
     async def delete(self, name: str) -> None:
         self.on.discard(name)
         del self.specs[name]
+
+    async def grow_disk(self, name: str, gigabytes: int) -> None:
+        self.disk_gb[name] = gigabytes
 
     async def set_hardware(self, name: str, hardware: Hardware) -> None:
         self.hardware[name] = hardware

@@ -7,8 +7,8 @@ from typing import Any
 
 import httpx
 import pytest
-from cloud_fake import REGION, ROOT, ZONE, FakeCloud, desired, error
 
+from cloud_fake import REGION, ROOT, ZONE, FakeCloud, desired, error
 from rehost.cloud.check import check, free_tier, price
 from rehost.cloud.host import HostDesired
 from rehost.cloud.host import reach as host_reach

@@ -10,8 +10,8 @@ from typing import Any
 
 import httpx
 import pytest
-from cloud_fake import PROJECT, ROOT, ZONE, error
 
+from cloud_fake import PROJECT, ROOT, ZONE, error
 from rehost.cloud.client import BILLING_VARIABLE, COMPUTE_VARIABLE, Client
 from rehost.cloud.credentials import Credentials, Given, Token
 from rehost.cloud.errors import (
@@ -35,10 +35,12 @@ class Line:
     def __init__(self, *answers: httpx.Response | Exception) -> None:
         self.answers = list(answers)
         self.requests: list[httpx.Request] = []
+        self.bearers: list[str] = []
         self.paused: list[float] = []
 
     def answer(self, request: httpx.Request) -> httpx.Response:
         self.requests.append(request)
+        self.bearers.append(request.headers["Authorization"])
         now = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
         if isinstance(now, Exception):
             raise now
@@ -73,6 +75,8 @@ TRANSIENT: list[httpx.Response | Exception] = [
     httpx.ConnectError("Connection refused"),
     httpx.ReadTimeout("timed out"),
     httpx.RemoteProtocolError("Server disconnected without sending a response."),
+    httpx.DecodingError("Error -3 while decompressing data"),
+    httpx.Response(200, text='{"name": "conte'),
     httpx.Response(429, json={}),
     httpx.Response(500, text="oops"),
     httpx.Response(502, text="<html>bad gateway</html>"),
@@ -224,14 +228,10 @@ class Wallet:
         return Token(Secret(f"token-{next(self.numbers)}"), time.time() + 3600)
 
 
-def _bearers(line: Line) -> list[str]:
-    return [request.headers["Authorization"] for request in line.requests]
-
-
 def test_a_withdrawn_token_is_renewed_once(tmp_path: Any) -> None:
     line = Line(error(401, "authError", "Invalid Credentials"), ok())
     run(line, lambda client: client.get(PATH), credentials=Credentials(Wallet(), cache=tmp_path))
-    assert _bearers(line) == ["Bearer token-0", "Bearer token-1"]
+    assert line.bearers == ["Bearer token-0", "Bearer token-1"]
     line = Line(error(401, "authError", "Invalid Credentials"))
     with pytest.raises(Unauthenticated):
         run(line, lambda client: client.get(PATH), credentials=Credentials(Wallet(), cache=tmp_path))

@@ -124,6 +124,21 @@ def test_an_old_token_or_a_broken_cache_is_replaced(
     assert len(tokens.asked) == 6
 
 
+def test_without_a_place_to_keep_tokens_it_works_too(
+    tmp_path: Path, tokens: TokenServer, private_key: str
+) -> None:
+    source = find({"GOOGLE_APPLICATION_CREDENTIALS": str(service_account(tmp_path, private_key, tokens.url))})
+    (tmp_path / "file").write_text("")
+
+    async def run() -> list[str]:
+        credentials = Credentials(source, cache=tmp_path / "file" / "cache")
+        first = await credentials.token()
+        assert await credentials.refused(first)
+        return [first.reveal(), (await credentials.token()).reveal()]
+
+    assert asyncio.run(run()) == ["token-1", "token-2"]
+
+
 def test_another_key_or_endpoint_does_not_get_this_ones_token(
     tmp_path: Path, tokens: TokenServer, private_key: str
 ) -> None:

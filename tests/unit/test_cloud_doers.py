@@ -8,17 +8,16 @@ from typing import Any
 
 import httpx
 import pytest
-from cloud_fake import KEY, REGION, ROOT, ZONE, FakeCloud, desired, error
 
-from rehost.cloud.access import reach, serial
+from cloud_fake import KEY, REGION, ROOT, ZONE, FakeCloud, desired, error
 from rehost.cloud.client import Client
 from rehost.cloud.doers import destroy_doers, doers
-from rehost.cloud.errors import CloudError, Conflict412, NotFound, Stockout
+from rehost.cloud.errors import Conflict412, Stockout
 from rehost.cloud.model import Desired, Observed
 from rehost.cloud.observe import observe
 from rehost.cloud.plan import destroy_plan, plan
 from rehost.run.engine import Outcome, apply
-from rehost.run.errors import Refused, UsageError
+from rehost.run.errors import UsageError
 from rehost.run.events import Bus, Event
 from rehost.run.plan import Plan
 
@@ -318,6 +317,22 @@ def test_a_machine_type_that_is_not_to_be_had_leaves_the_machine_running_as_it_w
     assert cloud.resources[INSTANCE]["machineType"].endswith("/e2-micro")
 
 
+UNKNOWN_ZONE = error(400, "invalid", "Invalid value for field 'zone': 'us-west1-x'. Unknown zone.")
+
+
+@pytest.mark.parametrize("answer", [None, UNKNOWN_ZONE])
+def test_an_unknown_zone_names_the_nearest_however_google_words_it(answer: httpx.Response | None) -> None:
+    cloud = FakeCloud()
+    cloud.fault = lambda _method, path: answer if "/zones/us-west1-x/" in path else None
+
+    async def run() -> None:
+        async with cloud.client() as client:
+            await observe(client, desired(zone="us-west1-x"))
+
+    with pytest.raises(UsageError, match="Did you mean us-west1-"):
+        asyncio.run(run())
+
+
 @pytest.mark.parametrize(
     ("changes", "said", "cure"),
     [
@@ -400,73 +415,3 @@ def test_down_may_be_repeated_when_things_vanish_meanwhile() -> None:
 
     results = [event.data["result"] for event in asyncio.run(run()) if event.kind == "end"]
     assert results == ["unchanged"] * 4
-
-
-def _publish(cloud: FakeCloud) -> None:
-    items = [
-        {"namespace": "hostkeys", "key": "ssh-ed25519", "value": "AAAAhost"},
-        {"namespace": "hostkeys", "key": "ssh-rsa", "value": "AAAArsa\n"},
-    ]
-    cloud.put(f"{INSTANCE}/getGuestAttributes", queryValue={"items": items})
-
-
-def test_reach_waits_for_host_keys() -> None:
-    cloud = _standing()
-    told: list[str] = []
-
-    def told_once(text: str) -> None:
-        told.append(text)
-        _publish(cloud)
-
-    async def run() -> Any:
-        async with cloud.client() as client:
-            return await reach(client, desired(), told_once)
-
-    found = asyncio.run(run())
-    assert (found.address, found.user) == ("203.0.113.7", "ada")
-    assert found.host_keys == ("ssh-ed25519 AAAAhost", "ssh-rsa AAAArsa")
-    assert found.instance_id == cloud.resources[INSTANCE]["id"]
-    assert told == ["content-api is RUNNING; waiting for its host keys"]
-
-
-def test_reach_gives_up_with_the_consoles_last_lines() -> None:
-    cloud = _standing()
-    cloud.put(f"{INSTANCE}/serialPort", contents="boot\npanic: no disk\n", next="17")
-
-    async def run() -> None:
-        async with cloud.client() as client:
-            assert await serial(client, desired()) == ("boot\npanic: no disk\n", 17)
-            await reach(client, desired(), deadline=-1)
-
-    with pytest.raises(CloudError, match="host keys") as caught:
-        asyncio.run(run())
-    assert caught.value.detail == "boot\npanic: no disk"
-
-
-def test_reach_refuses_what_is_not_there_stopped_or_not_ours() -> None:
-    cloud = _standing()
-
-    async def run() -> None:
-        async with cloud.client() as client:
-            await reach(client, desired())
-
-    cloud.resources[INSTANCE]["status"] = "TERMINATED"
-    with pytest.raises(CloudError, match="TERMINATED"):
-        asyncio.run(run())
-    cloud.resources[INSTANCE]["labels"] = {}
-    with pytest.raises(Refused, match="did not make it"):
-        asyncio.run(run())
-    del cloud.resources[INSTANCE]
-    with pytest.raises(NotFound, match="there is no machine"):
-        asyncio.run(run())
-
-
-def test_serial_of_a_machine_that_is_not_ready() -> None:
-    cloud = _standing()
-    cloud.fault = lambda _method, path: error(400, "resourceNotReady", f"The resource '{path}' is not ready")
-
-    async def run() -> tuple[str, int]:
-        async with cloud.client() as client:
-            return await serial(client, desired(), 5)
-
-    assert asyncio.run(run()) == ("", 5)

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from cloud_fake import PROJECT, ROOT, ZONE, desired, error
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cloud_fake import PROJECT, ROOT, ZONE, desired, error
 from rehost.cloud import errors
 from rehost.cloud.failures import Context, error_of, read_operation, read_response, transient, zones_to_try
 from rehost.run.errors import Exit, RehostError, UsageError
@@ -145,7 +145,7 @@ RESPONSES: list[tuple[int, str, str, dict[str, Any], type[RehostError], tuple[st
 
 
 @pytest.mark.parametrize(("status", "reason", "message", "more", "kind", "says"), RESPONSES)
-def test_responses(  # noqa: PLR0917 (one case is one row)
+def test_responses(
     status: int,
     reason: str,
     message: str,

@@ -6,12 +6,12 @@ import re
 from dataclasses import replace
 from typing import Any
 
-import discovery
 import pytest
-from cloud_fake import KEY, ZONE, desired
 from hypothesis import given
 from hypothesis import strategies as st
 
+import discovery
+from cloud_fake import KEY, ZONE, desired
 from rehost.cloud import bodies
 from rehost.cloud.model import Address, Disk, Firewall, Instance, Observed
 from rehost.cloud.names import Names, image_url, region_of

@@ -12,9 +12,10 @@ from typing import Any
 import google.auth.transport.requests
 import httpx
 import pytest
+import requests
 from google.oauth2 import service_account
+from tests.unit.lab_fake import GLOBAL, ISSUER, ZONE, Lab, asynced, instance
 
-from lab_fake import GLOBAL, ISSUER, ZONE, Lab, asynced, instance
 from rehost.lab import server
 from rehost.lab.faults import ALL, Faults
 from rehost.lab.tokens import GRANT, Issuer, TokenError
@@ -165,8 +166,8 @@ async def test_google_auth_gets_a_token_and_is_let_in(lab: Lab, tmp_path: Path) 
         credentials: Any = service_account.Credentials.from_service_account_info(  # type: ignore[no-untyped-call]
             info, scopes=["https://www.googleapis.com/auth/cloud-platform"]
         )
-        with contextlib.closing(google.auth.transport.requests.requests.Session()) as session:
-            request = google.auth.transport.requests.Request(session)  # type: ignore[no-untyped-call]
+        with requests.Session() as session:
+            request = google.auth.transport.requests.Request(session)
             await asyncio.to_thread(credentials.refresh, request)
         async with _client(url, credentials.token) as client:
             assert (await client.get("/compute/v1/projects/lab-test")).json()["name"] == "lab-test"

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.unit.lab_fake import FAMILY, GLOBAL, REGION, ZONE, Lab, asynced, instance
 
-from lab_fake import FAMILY, GLOBAL, REGION, ZONE, Lab, asynced, instance
 from rehost.lab.compute_firewalls import compile_rules
 from rehost.lab.hardware import Hardware, PacketRule
 
@@ -176,6 +176,18 @@ async def test_the_machine_type_changes_only_when_off(lab: Lab) -> None:
     await lab.done("POST", f"{APP}/setMachineType", body)
     assert lab.machines.hardware["app"] == Hardware(2048, 1.0)
     assert (await lab.get(APP))["machineType"].endswith("/e2-small")
+
+
+@asynced
+async def test_a_disk_only_grows(lab: Lab) -> None:
+    await lab.insert()
+    resize = f"{ZONE}/disks/app/resize"
+    for size in ("10", "5", "65537"):
+        assert (await lab.refused("POST", resize, {"sizeGb": size}))["errors"][0]["reason"] == "invalid"
+    await lab.done("POST", resize, {"sizeGb": "12"})
+    assert lab.machines.disk_gb["app"] == 12
+    assert (await lab.get(f"{ZONE}/disks/app"))["sizeGb"] == "12"
+    assert (await lab.get(APP))["disks"][0]["diskSizeGb"] == "12"
 
 
 @asynced

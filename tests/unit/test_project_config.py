@@ -7,7 +7,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
@@ -267,6 +267,7 @@ _VALUES = st.sampled_from(
 )
 
 
+@settings(deadline=None, max_examples=60)
 @given(st.lists(st.tuples(_NAMES, _NAMES, _VALUES), max_size=6, unique_by=lambda one: (one[0], one[1])))
 def test_lines_are_found_whatever_the_values_look_like(rows: list[tuple[str, str, str]]) -> None:
     text = "# head\n\n"
@@ -296,3 +297,11 @@ def test_dotted_keys_and_tables_of_tables() -> None:
 
 def test_known_keys_are_those_of_the_model() -> None:
     assert known_keys()[()] == frozenset(Project.model_fields)
+
+
+def test_the_mistakes_that_the_reference_page_shows_are_those_that_are_told() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "rehost-toml.md").read_text()
+    text = EXAMPLE.read_text().replace('disk = "20GB"', 'disc = "20GB"').replace('"400MB"', '"400"')
+    with pytest.raises(ConfigError) as caught:
+        parse(text, Path())
+    assert f"```\n{caught.value}\n```\n" in page

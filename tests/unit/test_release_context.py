@@ -9,10 +9,10 @@ import tempfile
 from pathlib import Path
 
 import pytest
-from dockerignore_cases import CASES, Case, plant
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from dockerignore_cases import CASES, Case, plant
 from rehost.release import context
 from rehost.release.context import Context, Entry, read
 from rehost.release.dockerignore import parse

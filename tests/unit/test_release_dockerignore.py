@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from dockerignore_cases import BAD, CASES, Case
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dockerignore_cases import BAD, CASES, Case
 from rehost.release import dockerignore
 from rehost.release.dockerignore import Ignore, parse
 from rehost.run.errors import UsageError

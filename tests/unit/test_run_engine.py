@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rehost.run.engine import Doer, Doing, Outcome, apply
@@ -60,6 +60,7 @@ def graphs(draw: st.DrawFn) -> tuple[list[Action], dict[str, int], set[str], int
     return draw(st.permutations(actions)), turns, bad, draw(st.integers(1, 4))
 
 
+@settings(deadline=None, max_examples=60)
 @given(graphs())
 def test_any_graph(graph: tuple[list[Action], dict[str, int], set[str], int]) -> None:
     actions, turns, bad, concurrency = graph

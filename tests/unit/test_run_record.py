@@ -21,7 +21,7 @@ def event(
     return Event(kind, text, action, data or {}, time=T + at)  # type: ignore[arg-type]
 
 
-def step(  # noqa: PLR0917
+def step(
     at: float, id_: str, verb: str, what: str, seconds: float, result: str = "done", *, error: Json = None
 ) -> list[Event]:
     end: dict[str, Json] = {"result": result, "seconds": seconds}

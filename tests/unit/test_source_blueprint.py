@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import TypeAdapter
 
@@ -177,8 +178,59 @@ def test_a_full_blueprint() -> None:
         **{f"service.envVars.{key}": value for key, value in variables.items()},
         **others,
     }
-    assert all(each.why and each.todo for each in found.left)
+    assert all(re.fullmatch("([A-Z]|rehost ).*[.]", each.why) for each in found.left)
+    assert all(re.fullmatch("([A-Z].*[.])?", each.todo) for each in found.left)
+    todo = {each.field: each.todo for each in found.left}
+    assert todo["version"] == ""
+    assert todo["service.dockerCommand"] == "Write it into the Dockerfile as CMD."
     assert all(each.how for each in found.differently)
+
+
+# Every key of a service in Render's Blueprint reference, and what real files write besides.
+SERVICE_KEYS = [
+    "type",
+    "name",
+    "runtime",
+    "env",
+    "repo",
+    "branch",
+    "rootDir",
+    "buildCommand",
+    "startCommand",
+    "preDeployCommand",
+    "initialDeployHook",
+    "dockerfilePath",
+    "dockerContext",
+    "dockerCommand",
+    "image",
+    "registryCredential",
+    "plan",
+    "region",
+    "numInstances",
+    "scaling",
+    "healthCheckPath",
+    "maxShutdownDelaySeconds",
+    "disk",
+    "domain",
+    "domains",
+    "ipAllowList",
+    "renderSubdomainPolicy",
+    "maintenanceMode",
+    "autoDeploy",
+    "autoDeployTrigger",
+    "buildFilter",
+    "previews",
+    "previewPlan",
+    "pullRequestPreviewsEnabled",
+    "port",
+]
+
+
+@pytest.mark.parametrize("key", SERVICE_KEYS)
+def test_every_key_that_render_documents_is_known(key: str) -> None:
+    found = blueprint.parse(yaml.safe_dump({"services": [{"type": "web", key: "web"}]}))
+    assert any(each == f"service.{key}" or each.startswith(f"service.{key}.") for each in fields(found))
+    assert not any("does not know this key" in each.why for each in found.left)
 
 
 KNOWN = [
@@ -204,9 +256,10 @@ ENTRIES = st.fixed_dictionaries(
 )  # fmt: skip
 
 
+@settings(deadline=None, max_examples=60)
 @given(
     st.dictionaries(st.sampled_from(KNOWN) | st.text("xyz", min_size=1, max_size=3), VALUES),
-    st.lists(ENTRIES | VALUES.filter(lambda value: not isinstance(value, dict)), max_size=5),
+    st.lists(ENTRIES | st.booleans() | st.text("ab", max_size=3), max_size=5),
 )
 def test_no_field_of_the_service_vanishes_whatever_it_says(
     service: dict[str, Any], entries: list[Any]
@@ -233,6 +286,7 @@ def test_no_field_of_the_service_vanishes_whatever_it_says(
     assert set(counted) == numbered
 
 
+@settings(deadline=None, max_examples=60)
 @given(
     st.dictionaries(st.sampled_from(["databases", "envVarGroups", "projects", "ungrouped", "other"]), VALUES)
 )
@@ -334,6 +388,7 @@ def test_app_names(name: str, made: str) -> None:
     assert app_name(name) == made
 
 
+@settings(deadline=None, max_examples=60)
 @given(st.text())
 def test_app_names_are_always_allowed(name: str) -> None:
     TypeAdapter(AppName).validate_python(app_name(name))

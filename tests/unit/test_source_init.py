@@ -9,7 +9,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rehost.project import dotenv
@@ -230,9 +230,10 @@ def test_every_line_of_the_example_stays_or_is_a_key(reference: Path) -> None:
     assert "#args = " in text
 
 
+@settings(deadline=None, max_examples=60)
 @given(st.text(), st.lists(st.text(), max_size=3), st.integers())
 def test_whatever_is_filled_in_is_toml(text: str, several: list[str], number: int) -> None:
-    import tomllib  # noqa: PLC0415
+    import tomllib
 
     example = '# c\nkey = "a" # gone\n[t]\nlist = []\nnumber = 1\nkept = 2\nout = 3\n'
     filled = fill(

@@ -94,7 +94,7 @@ def available() -> dict[str, dict[str, Entry]]:
 
 def nearest(name: str, known: list[str]) -> str:
     """A sentence that names the nearest of what is known, with a space before it; empty if nothing is near."""
-    from difflib import get_close_matches  # noqa: PLC0415 - needed only when something was mistyped
+    from difflib import get_close_matches
 
     near = get_close_matches(name, known, n=1)
     return f" Did you mean {near[0]!r}?" if near else ""
@@ -139,7 +139,7 @@ def main() -> None:
 def wrong_usage(error: click.ClickException) -> int:
     """Shows what click found wrong with what was typed, as JSON if that was asked for. Returns exit code 2."""
     if "--json" in sys.argv:
-        import json  # noqa: PLC0415 - needed only here
+        import json
 
         what = error.format_message()
         click.echo(json.dumps({"result": "usage", "exit": 2, "error": {"what": what}}, ensure_ascii=False))

@@ -355,7 +355,7 @@ async def tell(session: Session, here: Site) -> int:
             f"release {state.current} is healthy on the machine, and {got.url} does not answer from here: {got.text}.",
             where=here.machine.label if here.machine else "",
             serving=here.serving,
-            cure="Does a firewall between here and there close port 80? `rehost plan` shows what is amiss in the cloud.",
+            cure="Does a firewall on the way close port 80? `rehost plan` shows what is amiss in the cloud.",
         )
     session.out(f"{got.url} answers {got.status}: {got.text.strip()}")
     return Exit.DONE

@@ -83,7 +83,7 @@ def _finish(session: Session, code: int, errors: list[RehostError], seconds: flo
     session.display.end({**ending, **also, "command": session.command, **session.parts})
 
 
-class _Stopped(Exception):  # noqa: N818 - it is no error
+class _Stopped(Exception):
     """A signal ended the command; its cause is what the command still had to say."""
 
 

@@ -233,7 +233,7 @@ def display_for(options: Options) -> show.Display:
     if options.json:
         return show.JsonLines()
     if show.colours(sys.stderr):
-        from rehost.cli.terminal import Terminal  # noqa: PLC0415 - rich is loaded for terminals only
+        from rehost.cli.terminal import Terminal
 
         return Terminal(quiet=options.quiet, verbose=options.verbose)
     return show.Plain(quiet=options.quiet, verbose=options.verbose)

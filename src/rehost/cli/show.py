@@ -235,10 +235,11 @@ def confirm(
             f"the plan would {things}, and nobody is there to ask",
             cure="Read the plan with `rehost plan`; if it is what you want, add --yes.",
         )
-    sys.stderr.write(f"This will {things}. What is there now is lost.\n")
+    # Not input's own prompt: that goes to stdout, where a pipe may be.
+    sys.stderr.write(f"This will {things}. What is there now is lost.\nGo on? [y/N] ")
     sys.stderr.flush()
     try:
-        answer = ask("Go on? [y/N] ").strip().lower()
+        answer = ask("").strip().lower()
     except EOFError:
         answer = ""
     except KeyboardInterrupt:

@@ -13,8 +13,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from rich.console import Console, Group
+from rich.constrain import Constrain
 from rich.live import Live
-from rich.padding import Padding
 from rich.spinner import Spinner
 from rich.table import Table
 from rich.text import Text
@@ -154,7 +154,7 @@ class Terminal:
         elif not wanted:
             self.pause()
 
-    def _render(self) -> Padding:
+    def _render(self) -> Constrain:
         with self._lock:
             now = self._clock()
             parts: list[Table | Text] = []
@@ -171,7 +171,7 @@ class Terminal:
             for _, text_line in list(self._state.log)[-room:] if room else []:
                 parts.append(Text(f"  │ {text_line}", style="dim", no_wrap=True, overflow="ellipsis"))
             # Room for the "^C" that a terminal writes: on a full line it would scroll what rich goes back over.
-            return Padding(Group(*parts), (0, 3, 0, 0))
+            return Constrain(Group(*parts), self._console.width - 3)
 
     def out(self, text: str) -> None:
         self.pause()

@@ -26,6 +26,7 @@ from rehost.cloud.failures import Context, error_of, read_operation, read_respon
 from rehost.cloud.names import last
 from rehost.cloud.tls import context_for, trust_env_for
 from rehost.run.errors import UsageError
+from rehost.run.secret import Secret
 
 COMPUTE = "https://compute.googleapis.com/compute/v1/"
 BILLING = "https://cloudbilling.googleapis.com/"
@@ -42,7 +43,19 @@ OPERATION_SECONDS = 600.0  # how long an operation is waited for
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 20.0
 # operations/wait answers within two minutes.
 WAIT_READ_TIMEOUT = 130.0
-CONNECT_FAILURES = 4  # a refused connection is not worth a minute and a half
+READ_TIMEOUT, CONNECT_TIMEOUT = 30.0, 15.0
+# So often an answer may be missing or not the API's before we believe that this is not the API at all.
+WRONG_PLACES = 4
+
+
+class _AskAgainError(Exception):
+    """A fault that may pass. after: seconds that the API asks us to wait. wrong_place: perhaps not the API."""
+
+    def __init__(
+        self, problem: CloudError | UsageError, *, after: float | None = None, wrong_place: bool = False
+    ) -> None:
+        super().__init__(problem)
+        self.problem, self.after, self.wrong_place = problem, after, wrong_place
 
 
 class Client:
@@ -178,49 +191,53 @@ class Client:
         *,
         body: Body | None = None,
         query: Mapping[str, str] | None = None,
-        timeout: float = 60.0,
+        timeout: float = READ_TIMEOUT,
     ) -> Answer:
         """One request, repeated while that can help.
 
         All of ours may be repeated: GET and wait change nothing, the others carry a requestId.
         """
-        context = Context(method, path)
+        request = self._http(endpoint).build_request(
+            method,
+            f"{endpoint}{path}",
+            params=dict(query or {}),
+            json=body,
+            timeout=httpx.Timeout(timeout, connect=CONNECT_TIMEOUT),
+        )
         end = time.monotonic() + self._patience
-        attempt = refusals = 0
-        renewed = False
+        attempt = wrong_places = 0
         while True:
-            token = await self.credentials.token()
-            asked: float | None = None
             try:
-                response = await self._http(endpoint).request(
-                    method,
-                    f"{endpoint}{path}",
-                    params=dict(query or {}),
-                    json=body,
-                    headers={"Authorization": f"Bearer {token.reveal()}"},
-                    timeout=httpx.Timeout(timeout, connect=15.0),
-                )
-            except httpx.TransportError as error:
-                refusals += 1
-                problem: CloudError | UsageError = self._unreachable(endpoint, error)
-                if isinstance(error, httpx.ConnectError) and refusals >= CONNECT_FAILURES:
-                    raise problem from error
-            else:
-                if response.is_success:
-                    return _json(response, context)
-                failure = read_response(response.status_code, _parsed(response))
-                if response.status_code == 401 and not renewed and await self.credentials.refused(token):
-                    renewed = True  # the cached token may have been withdrawn: once, with a new one
-                    continue
-                problem = error_of(failure, context)
-                if not transient(failure):
-                    raise problem
-                asked = _retry_after(response)
-            pause = _pause_before(attempt) if asked is None else asked
-            if time.monotonic() + pause > end:
-                raise problem
+                return await self._once(endpoint, request, Context(method, path))
+            except _AskAgainError as again:
+                wrong_places += again.wrong_place
+                pause = _pause_before(attempt) if again.after is None else again.after
+                if wrong_places >= WRONG_PLACES or time.monotonic() + pause > end:
+                    raise again.problem from again.__cause__
             await self.pause(pause)
             attempt += 1
+
+    async def _once(self, endpoint: str, request: httpx.Request, context: Context) -> Answer:
+        """One try; with a second one when a kept token is not taken, because it may have been withdrawn."""
+        token = await self.credentials.token()
+        response = await self._send(endpoint, request, token)
+        if response.status_code == 401 and await self.credentials.refused(token):
+            response = await self._send(endpoint, request, await self.credentials.token())
+        if response.is_success:
+            return _json(response, context)
+        failure = read_response(response.status_code, _parsed(response))
+        problem = error_of(failure, context)
+        if transient(failure):
+            raise _AskAgainError(problem, after=_retry_after(response))
+        raise problem
+
+    async def _send(self, endpoint: str, request: httpx.Request, token: Secret) -> httpx.Response:
+        request.headers["Authorization"] = f"Bearer {token.reveal()}"
+        try:
+            return await self._http(endpoint).send(request)
+        except httpx.RequestError as error:
+            nobody = isinstance(error, httpx.ConnectError)
+            raise _AskAgainError(self._unreachable(endpoint, error), wrong_place=nobody) from error
 
     def _http(self, endpoint: str) -> httpx.AsyncClient:
         if endpoint not in self._clients:
@@ -232,7 +249,7 @@ class Client:
             )
         return self._clients[endpoint]
 
-    def _unreachable(self, endpoint: str, error: httpx.TransportError) -> CloudUnavailable:
+    def _unreachable(self, endpoint: str, error: httpx.RequestError) -> CloudUnavailable:
         variable = COMPUTE_VARIABLE if endpoint == self.endpoint else BILLING_VARIABLE
         overridden = endpoint not in (COMPUTE, BILLING)
         cure = (
@@ -284,14 +301,16 @@ def _parsed(response: httpx.Response) -> object:
 
 
 def _json(response: httpx.Response, context: Context) -> Answer:
+    """The answer's body. One that broke off, or that a proxy made up, is asked for again."""
     body = _parsed(response)
-    if not isinstance(body, dict):
-        raise CloudUnavailable(
-            f"the answer from {response.url.host} is not the API's.",
-            where=context.where,
-            cure=f"A proxy may stand between, or {COMPUTE_VARIABLE} names something else than the API.",
-        )
-    return body
+    if isinstance(body, dict):
+        return body
+    problem = CloudUnavailable(
+        f"the answer from {response.url.host} is not the API's.",
+        where=context.where,
+        cure=f"A proxy may stand between, or {COMPUTE_VARIABLE} names something else than the API.",
+    )
+    raise _AskAgainError(problem, wrong_place=True)
 
 
 def _progress(operation: Answer) -> str:

@@ -7,6 +7,7 @@ in the user's cache directory, in files that only the user can read, under a has
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import json
 import os
@@ -220,7 +221,8 @@ class Credentials:
                 return False
             if self._token is None or self._token.value == value:
                 self._token = None
-                self._file.unlink(missing_ok=True)
+                with contextlib.suppress(OSError):  # what cannot be removed is replaced or grows old
+                    self._file.unlink()
             return True
 
     @property
@@ -241,12 +243,14 @@ class Credentials:
             return None
 
     def _store(self, token: Token) -> None:
-        self._cache.mkdir(parents=True, exist_ok=True, mode=0o700)
-        # mkstemp makes the file 0600; renaming keeps a reader from ever seeing half of it.
-        handle, name = tempfile.mkstemp(dir=self._cache)
-        with os.fdopen(handle, "w") as file:
-            json.dump({"token": token.value.reveal(), "expires": token.expires}, file)
-        Path(name).replace(self._file)
+        # Without a place to write, every run asks for a new token: slower, and no reason to stop.
+        with contextlib.suppress(OSError):
+            self._cache.mkdir(parents=True, exist_ok=True, mode=0o700)
+            # mkstemp makes the file 0600; renaming keeps a reader from ever seeing half of it.
+            handle, name = tempfile.mkstemp(dir=self._cache)
+            with os.fdopen(handle, "w") as file:
+                json.dump({"token": token.value.reveal(), "expires": token.expires}, file)
+            Path(name).replace(self._file)
 
 
 def cache_directory() -> Path:

@@ -1,7 +1,5 @@
 """What can go wrong in the cloud: one tree under `CloudError`. Messages say the cause, cures what to do."""
 
-# ruff: noqa: N818 (each name says what is wrong; the tree's root says that it is an error)
-
 from __future__ import annotations
 
 from collections.abc import Sequence

@@ -126,7 +126,7 @@ def transient(failure: Failure) -> bool:
     return failure.status in (429, 500, 502, 503, 504) or failure.reason.upper() in _RATE
 
 
-def error_of(failure: Failure, context: Context) -> errors.CloudError | UsageError:  # noqa: PLR0911
+def error_of(failure: Failure, context: Context) -> errors.CloudError | UsageError:
     """The exception for a failure. UsageError where the cause is a wrong name in rehost.toml."""
     reason, message, project = failure.reason.upper(), failure.message, context.project
     said = _sentence(message) or f"the API answered with status {failure.status}."

@@ -13,6 +13,7 @@ from rehost.cloud.client import Answer, Client, Progress
 from rehost.cloud.errors import CloudError, OperationTimeout
 from rehost.cloud.failures import no_zone
 from rehost.cloud.model import Desired, Instance, Observed
+from rehost.cloud.names import region_of
 from rehost.run.errors import UsageError
 
 # States that a machine passes through on its way down: what it will be is not known before it is there.
@@ -40,13 +41,14 @@ async def observe(client: Client, desired: Desired, progress: Progress | None = 
 
     Raises UsageError when project, zone or machine type do not exist, before anything is planned; `CloudError`s.
     """
+    region_of(desired.zone)  # what cannot be a zone is not asked for
     try:
         observed = await _look(client, desired)
         end = time.monotonic() + SETTLE_SECONDS
         while observed.instance is not None and observed.instance.status in LEAVING:
             await wait_a_little(client, observed.instance, end, progress)
             observed = await _look(client, desired)
-    except CloudError:
+    except (CloudError, UsageError):
         # A wrong zone makes other questions fail in odd ways: say what is behind it, if it is that.
         await check_zone(client, desired)
         raise

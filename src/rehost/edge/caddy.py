@@ -79,15 +79,21 @@ def route(app: str, ports: tuple[int, int], hosts: Sequence[str]) -> dict[str, A
 def desired(running: Mapping[str, Any] | None, app_route: Mapping[str, Any]) -> dict[str, Any]:
     """The whole configuration: what runs now, with this app's route in it. Other apps' routes stay as they are.
 
-    Routes for named hosts come before the one that answers for any host.
+    Routes for named hosts come before the one that answers for any host. Otherwise each keeps its place: two apps
+    of one machine would else see each other's order as drift, and reload the proxy in turns.
     """
     config: dict[str, Any] = copy.deepcopy(dict(running or {}))
     servers = config.setdefault("apps", {}).setdefault("http", {}).setdefault("servers", {})
     server = servers.setdefault(SERVER, {})
     server["listen"] = [":80"]
     server["automatic_https"] = {"disable": True}
-    others = [found for found in server.get("routes", []) if found.get("@id") != app_route["@id"]]
-    server["routes"] = sorted([*others, dict(app_route)], key=lambda found: "match" not in found)
+    routes = list(server.get("routes", []))
+    places = [place for place, found in enumerate(routes) if found.get("@id") == app_route["@id"]]
+    if places:
+        routes[places[0]] = dict(app_route)
+    else:
+        routes.append(dict(app_route))
+    server["routes"] = sorted(routes, key=lambda found: "match" not in found)
     return config
 
 

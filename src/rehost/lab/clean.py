@@ -13,6 +13,7 @@ from collections.abc import Collection
 from pathlib import Path
 
 from rehost.lab import cgroups, disks, network
+from rehost.lab.machines import nspawn_directories, remove_nspawn_directories
 from rehost.lab.places import MARKER, Places
 from rehost.lab.programs import run
 from rehost.run.errors import RehostError
@@ -33,6 +34,7 @@ def sweep(places: Places, keep: Collection[int] = ()) -> None:
     for machine in _machine_disks(places):
         disks.release(machine)
     network.down(places)
+    remove_nspawn_directories(places.prefix)
     if places.state.exists():
         shutil.rmtree(places.state)
 
@@ -48,6 +50,7 @@ def leftovers(places: Places, keep: Collection[int] = ()) -> list[str]:
     found += [f"nft table inet {places.table}"] if network.table_stands(places) else []
     found += [f"mount {point}" for point in _mounts(places)]
     found += [f"loop device {device}" for device in disks.loops(places.state)]
+    found += [f"directory {directory}" for directory in nspawn_directories(places.prefix)]
     found += [f"directory {places.state}"] if places.state.exists() else []
     return found
 

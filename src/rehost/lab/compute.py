@@ -12,9 +12,12 @@ from rehost.lab import (
     compute_catalog,
     compute_disks,
     compute_firewalls,
+    compute_images,
     compute_instance_calls,
     compute_instances,
     compute_operations,
+    compute_power,
+    compute_project,
     faults,
 )
 from rehost.lab.compute_call import COMMON_QUERY, METHODS, Call, Method
@@ -33,9 +36,11 @@ FAMILIES = (
     compute_catalog,
     compute_disks,
     compute_firewalls,
+    compute_images,
     compute_instance_calls,
     compute_instances,
     compute_operations,
+    compute_project,
 )
 
 
@@ -127,7 +132,7 @@ class Api:
         for _, instance in self.cloud.everywhere("instances"):
             if instance["name"] == name and instance["status"] == "RUNNING":
                 self.packets.ended(name)
-                compute_instances.ended(self.cloud, instance)
+                compute_power.ended(self.cloud, instance)
 
 
 _PATTERNS = [(method.verb, method.pattern, method) for method in METHODS.values()]

@@ -35,6 +35,10 @@ LIST_QUERY = frozenset(("filter", "maxResults", "orderBy", "pageToken", "returnP
 AGGREGATED_QUERY = LIST_QUERY | {"includeAllScopes", "serviceProjectNumber"}
 
 
+# Whose images everybody may use; the lab knows one other project.
+IMAGE_PROJECT = "debian-cloud"
+
+
 @dataclass
 class Call:
     """One request, past authentication. `fault` waits for the operation that the call starts."""

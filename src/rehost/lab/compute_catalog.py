@@ -1,15 +1,14 @@
-"""What stands in every project: the project itself, regions, zones, machine types, the image, the network."""
+"""What stands in every project: regions with their limits, zones, machine types, the network."""
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 
-from rehost.lab.compute_call import AGGREGATED_QUERY, LIST_QUERY, Call, method
-from rehost.lab.compute_errors import ApiError, invalid, not_found, stale_fingerprint, unchanged_since
+from rehost.lab.compute_call import AGGREGATED_QUERY, IMAGE_PROJECT, LIST_QUERY, Call, method
+from rehost.lab.compute_errors import ApiError, invalid, not_found
 from rehost.lab.compute_lists import aggregated, page
 from rehost.lab.hardware import Hardware
-from rehost.lab.state import Cloud, Resource, fingerprint, link, relative, timestamp
+from rehost.lab.state import Cloud, Resource, fingerprint, link, relative, stable_id, timestamp
 
 # A part of Google's regions: the free tier's three, and some of each continent.
 ZONES = {
@@ -72,20 +71,8 @@ REGION_LIMITS = {
     "DISKS_TOTAL_GB": 4096.0,
     "SSD_TOTAL_GB": 500.0,
 }
-PROJECT_LIMITS = {"NETWORKS": 5.0, "FIREWALLS": 100.0, "IMAGES": 100.0, "SNAPSHOTS": 1000.0}
 
-IMAGE_PROJECT = "debian-cloud"
-IMAGE_FAMILY = "debian-12"
-IMAGE = "debian-12-bookworm-v20261110"
-IMAGE_GB = 10
-LICENSE = link(f"projects/{IMAGE_PROJECT}/global/licenses/debian-12-bookworm")
-GUEST_FEATURES = [{"type": kind} for kind in ("UEFI_COMPATIBLE", "VIRTIO_SCSI_MULTIQUEUE", "GVNIC")]
 _BORN = "2026-11-10T09:12:31.000-08:00"
-
-
-def stable_id(path: str) -> str:
-    """An id that is the same in every lab, as machine types and zones have at Google."""
-    return str(1000 + int.from_bytes(hashlib.sha256(path.encode()).digest()[:3]))
 
 
 def region_of(path_or_zone: str) -> str:
@@ -159,58 +146,6 @@ def fill(cloud: Cloud) -> None:
             },
         )
         made["fingerprint"] = fingerprint(made["id"])
-
-
-# -- projects ----------------------------------------------------------------------------------------------
-
-
-@method("projects.get", "GET", "")
-def _project(call: Call) -> Resource:
-    count = len(call.cloud.under(f"{call.project}/global/firewalls"))
-    used = {"NETWORKS": 1.0, "FIREWALLS": float(count)}
-    quotas = [
-        {"metric": metric, "limit": limit, "usage": used.get(metric, 0.0)}
-        for metric, limit in PROJECT_LIMITS.items()
-    ]
-    return call.cloud.get(call.project) | {"quotas": quotas}
-
-
-@method("projects.setCommonInstanceMetadata", "POST", "/setCommonInstanceMetadata", body="Metadata")
-def _set_common(call: Call) -> Resource:
-    project = call.cloud.get(call.project)
-    check_metadata(call.body, project["commonInstanceMetadata"])
-
-    async def work() -> None:
-        current = project["commonInstanceMetadata"]["fingerprint"]
-        unchanged_since(call.body.get("fingerprint"), current, "metadata")
-        project["commonInstanceMetadata"] = metadata(call.body.get("items", []))
-
-    return call.operations.start(call, "compute.projects.setCommonInstanceMetadata", call.project, work)
-
-
-def metadata(items: list[Resource]) -> Resource:
-    """A metadata resource of these items."""
-    made: Resource = {"kind": "compute#metadata", "fingerprint": fingerprint(items)}
-    return made | ({"items": items} if items else {})
-
-
-def check_metadata(given: Resource, current: Resource) -> None:
-    """Raises ApiError: a stale fingerprint (412), a key twice or none."""
-    if given.get("fingerprint", "") != current["fingerprint"]:
-        raise stale_fingerprint("metadata")
-    check_items(given, "resource.items")
-
-
-def check_items(given: Resource, at: str) -> None:
-    """Raises ApiError 400 for a metadata key that is missing, given twice or not allowed."""
-    seen: set[str] = set()
-    for i, item in enumerate(given.get("items", [])):
-        key = item.get("key", "")
-        if not 0 < len(key) <= 128 or not all(c.isascii() and (c.isalnum() or c in "-_") for c in key):
-            raise invalid(f"{at}[{i}].key", key, "Must be a match of regex '[a-zA-Z0-9-_]{1,128}'")
-        if key in seen:
-            raise invalid(at, f"{key}", f"Metadata has duplicate key: {key}")
-        seen.add(key)
 
 
 # -- regions, zones, machine types -------------------------------------------------------------------------
@@ -329,68 +264,6 @@ def machine_type(reference: str, project: str, zone: str, field: str) -> str:
     if name not in MACHINE_TYPES:
         raise invalid(field, reference, f"Machine type with name '{name}' does not exist in zone '{zone}'.")
     return name
-
-
-# -- images ------------------------------------------------------------------------------------------------
-
-
-def image() -> Resource:
-    path = f"projects/{IMAGE_PROJECT}/global/images/{IMAGE}"
-    return {
-        "kind": "compute#image",
-        "id": stable_id(IMAGE),
-        "creationTimestamp": _BORN,
-        "name": IMAGE,
-        "description": "Debian, Debian GNU/Linux, 12 (bookworm), amd64, the lab's own build",
-        "sourceType": "RAW",
-        "status": "READY",
-        "family": IMAGE_FAMILY,
-        "architecture": "X86_64",
-        "diskSizeGb": str(IMAGE_GB),
-        "licenses": [LICENSE],
-        "guestOsFeatures": GUEST_FEATURES,
-        "storageLocations": ["us"],
-        "labelFingerprint": fingerprint({}),
-        "selfLink": link(path),
-    }
-
-
-def image_from(reference: str, field: str) -> Resource:
-    """The image that a disk is made of. Raises ApiError: 404 for an unknown family, 400 for anything else."""
-    path = relative(reference)
-    home = f"projects/{IMAGE_PROJECT}/global/images"
-    if path in (f"{home}/family/{IMAGE_FAMILY}", f"{home}/{IMAGE}"):
-        return image()
-    if "/images/family/" in path:
-        raise not_found(path)
-    raise invalid(field, reference, "The referenced image resource cannot be found.")
-
-
-@method("images.getFromFamily", "GET", "/global/images/family/{family}")
-def _image_family(call: Call) -> Resource:
-    if (call.path["project"], call.path["family"]) != (IMAGE_PROJECT, IMAGE_FAMILY):
-        raise not_found(f"projects/{call.path['project']}/global/images/family/{call.path['family']}")
-    return image()
-
-
-@method("images.get", "GET", "/global/images/{image}")
-def _image_get(call: Call) -> Resource:
-    if (call.path["project"], call.path["image"]) != (IMAGE_PROJECT, IMAGE):
-        raise not_found(f"projects/{call.path['project']}/global/images/{call.path['image']}")
-    return image()
-
-
-@method("images.list", "GET", "/global/images", query=LIST_QUERY)
-def _image_list(call: Call) -> Resource:
-    return page(call, "compute#imageList", [image()] if call.path["project"] == IMAGE_PROJECT else [])
-
-
-@method("imageFamilyViews.get", "GET", "/zones/{zone}/imageFamilyViews/{family}")
-def _image_family_view(call: Call) -> Resource:
-    where = f"projects/{call.path['project']}/zones/{call.path['zone']}"
-    if (call.path["project"], call.path["family"]) != (IMAGE_PROJECT, IMAGE_FAMILY):
-        raise not_found(f"{where}/imageFamilyViews/{call.path['family']}")
-    return {"image": image()}
 
 
 # -- networks ----------------------------------------------------------------------------------------------

@@ -46,11 +46,12 @@ def _resize(call: Call) -> Resource:
         )
 
     async def work() -> None:
-        # A machine's disk is a directory of this computer: it has no size of its own to change.
-        disk["sizeGb"] = str(size)
         for user in disk.get("users", ()):
-            for attached in call.cloud.get(relative(user))["disks"]:
+            instance = call.cloud.get(relative(user))
+            await call.cloud.machines.grow_disk(instance["name"], size)
+            for attached in instance["disks"]:
                 attached["diskSizeGb"] = str(size)
+        disk["sizeGb"] = str(size)
 
     return call.operations.start(call, "resizeDisk", path, work)
 

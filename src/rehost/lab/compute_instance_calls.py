@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from rehost.lab.compute_addresses import set_labels
 from rehost.lab.compute_call import Call, method
-from rehost.lab.compute_catalog import MACHINE_TYPES, check_metadata, machine_type, metadata
+from rehost.lab.compute_catalog import MACHINE_TYPES, machine_type
 from rehost.lab.compute_errors import (
     ApiError,
     invalid,
@@ -13,16 +13,9 @@ from rehost.lab.compute_errors import (
     stale_fingerprint,
     unchanged_since,
 )
-from rehost.lab.compute_instances import (
-    access_config,
-    boot,
-    check_tags,
-    ended,
-    external,
-    find,
-    give_external,
-    tags,
-)
+from rehost.lab.compute_instances import access_config, check_tags, find, tags
+from rehost.lab.compute_power import boot, ended, external, give_external
+from rehost.lab.compute_project import check_metadata, metadata
 from rehost.lab.state import Resource, link
 
 _AT = "/zones/{zone}/instances/{instance}"

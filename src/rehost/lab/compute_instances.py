@@ -2,39 +2,18 @@
 
 from __future__ import annotations
 
-import ipaddress
 import re
-from collections.abc import Iterable
 
 from rehost.lab.compute_addresses import check_labels, check_name
 from rehost.lab.compute_call import AGGREGATED_QUERY, LIST_QUERY, Call, method
-from rehost.lab.compute_catalog import (
-    ALL_ZONES,
-    GUEST_FEATURES,
-    IMAGE_GB,
-    LICENSE,
-    MACHINE_TYPES,
-    REGION_LIMITS,
-    check_items,
-    default_network,
-    image_from,
-    machine_type,
-    metadata,
-    region_of,
-    usage,
-)
+from rehost.lab.compute_catalog import ALL_ZONES, default_network, machine_type, region_of
 from rehost.lab.compute_disks import LARGEST_GB
-from rehost.lab.compute_errors import (
-    ApiError,
-    OperationError,
-    already_exists,
-    invalid,
-    quota_exceeded,
-    required,
-)
+from rehost.lab.compute_errors import ApiError, already_exists, invalid, required
+from rehost.lab.compute_images import GUEST_FEATURES, IMAGE_GB, LICENSE, image_from
 from rehost.lab.compute_lists import aggregated, page
-from rehost.lab.hardware import MachineSpec
-from rehost.lab.state import Cloud, Resource, fingerprint, link, relative, timestamp
+from rehost.lab.compute_power import boot, check_quota, give_external, spec
+from rehost.lab.compute_project import check_items, metadata
+from rehost.lab.state import Resource, fingerprint, link, relative, timestamp
 
 _TAG = re.compile(r"[a-z](?:[-a-z0-9]{0,61}[a-z0-9])?")
 _DISK_TYPES = ("pd-standard", "pd-balanced", "pd-ssd")
@@ -95,10 +74,10 @@ def _insert(call: Call) -> Resource:
 
     async def work() -> None:
         give_external(cloud, instance)
-        _check_quota(cloud, path)
+        check_quota(cloud, path)
         instance["status"] = "STAGING"
         cloud.resources[disk_path]["status"] = "READY"
-        await cloud.machines.create(_spec(instance, int(disk["sizeGb"])))
+        await cloud.machines.create(spec(instance, int(disk["sizeGb"])))
         try:
             await boot(call, instance)
         except BaseException:
@@ -305,79 +284,6 @@ def _boot_disk(call: Call, name: str, user: str) -> tuple[str, Resource]:
         "users": [user],
     }
     return path, disk | ({"labels": labels} if labels else {})
-
-
-# -- boot and end, for the other methods too ---------------------------------------------------------------
-
-
-def _check_quota(cloud: Cloud, path: str) -> None:
-    region = region_of(path)
-    used = usage(cloud, region)
-    for metric, limit in REGION_LIMITS.items():
-        if used[metric] > limit:
-            raise quota_exceeded(metric, limit, region)
-
-
-def _spec(instance: Resource, disk_gb: int) -> MachineSpec:
-    nic = instance["networkInterfaces"][0]
-    return MachineSpec(
-        name=instance["name"],
-        instance_id=instance["id"],
-        internal=nic["networkIP"],
-        external=external(instance),
-        mac=mac(nic["networkIP"]),
-        hardware=MACHINE_TYPES[instance["machineType"].rsplit("/", 1)[1]].hardware,
-        disk_gb=disk_gb,
-    )
-
-
-def mac(internal: str) -> str:
-    """42:01 and the address, as Compute Engine builds it."""
-    return "42:01:" + ":".join(f"{part:02x}" for part in ipaddress.IPv4Address(internal).packed)
-
-
-def external(instance: Resource) -> str | None:
-    configs: Iterable[Resource] = instance["networkInterfaces"][0].get("accessConfigs", ())
-    return next((config.get("natIP") for config in configs), None)
-
-
-def give_external(cloud: Cloud, instance: Resource) -> None:
-    """An ephemeral address for an access config that has none."""
-    for config in instance["networkInterfaces"][0].get("accessConfigs", ()):
-        if "natIP" not in config:
-            free = cloud.free_external()
-            if free is None:
-                raise OperationError(
-                    "IP_SPACE_EXHAUSTED",
-                    "The lab has no external address left.",
-                    status=400,
-                    phrase="BAD REQUEST",
-                )
-            config["natIP"] = free
-
-
-async def boot(call: Call, instance: Resource) -> None:
-    """Boots the machine; RUNNING when its process runs."""
-    rules = call.packets.rules(instance)
-    await call.cloud.machines.boot(instance["name"], rules)
-    instance |= {"status": "RUNNING", "cpuPlatform": "Intel Broadwell", "lastStartTimestamp": timestamp()}
-    call.packets.booted(instance, rules)
-    call.cloud.touch()
-    await call.packets.apply()  # the others may know it by its tags
-
-
-def ended(cloud: Cloud, instance: Resource) -> None:
-    """The machine is off: TERMINATED, and its ephemeral address goes back."""
-    static = {address["address"] for _, address in cloud.everywhere("addresses")}
-    for config in instance["networkInterfaces"][0].get("accessConfigs", ()):
-        if config.get("natIP") not in static:
-            config.pop("natIP", None)
-    instance |= {
-        "status": "TERMINATED",
-        "cpuPlatform": "Unknown CPU Platform",
-        "lastStopTimestamp": timestamp(),
-    }
-    cloud.touch()
 
 
 @method("instances.delete", "DELETE", "/zones/{zone}/instances/{instance}", query=("noGracefulShutdown",))

@@ -99,10 +99,8 @@ class Operations:
             async with self._locks[target]:
                 operation |= {"status": "RUNNING", "startTime": timestamp()}
                 await asyncio.sleep(RUNNING * pace)
-                if fault:
-                    raise fault
                 operation["progress"] = 50
-                await work()
+                await (_failing(fault) if fault else work())
         except OperationError as error:
             operation |= error.fields()
         except Exception as error:  # whatever broke, the client must see its operation end
@@ -135,6 +133,10 @@ class Operations:
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+
+
+async def _failing(fault: OperationError) -> None:
+    raise fault
 
 
 def _operation_path(call: Call) -> str:

@@ -20,19 +20,21 @@ from rehost.lab import clean, needs, trees
 from rehost.lab.places import Places
 from rehost.run.errors import RehostError, UsageError
 
-# Names of files in the state directory, as in server.py (which is too heavy to import here).
-LOCK, RECORD, CREDENTIALS, STAGE, FAILURE = (
-    "server.lock",
-    "server.json",
-    "credentials.json",
-    "stage",
-    "failure.json",
-)
+# Files in the state directory, written by server.py.
+LOCK = "server.lock"  # held by the server for as long as it lives
+RECORD = "server.json"  # how to reach it; 0600, for it holds the control token
+CREDENTIALS = "credentials.json"  # the service-account file; 0600
+STAGE = "stage"  # what `up` is waiting for, in words
+FAILURE = "failure.json"  # why the server did not come up
+
 UP_DEADLINE = 60.0  # seconds for the server, once the trees are there
 DOWN_DEADLINE = 30.0
 _POLL = 0.05
 
 Progress = Callable[[str], None]
+
+# Servers that this process started: `down` waits for them, or a program that goes on would keep their remains.
+_children: dict[str, subprocess.Popen[bytes]] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +96,8 @@ def down(name: str = "default", progress: Progress = lambda _: None) -> bool:
             _end(places)
         progress("removing what the lab made")
         clean.sweep(places)
+        if child := _children.pop(name, None):
+            child.wait()
         left = clean.leftovers(places)
         if left:
             raise RehostError(
@@ -136,6 +140,9 @@ def environment(name: str = "default") -> dict[str, str]:
         "CLOUDSDK_API_ENDPOINT_OVERRIDES_CLOUDBILLING": f"http://127.0.0.1:{record['port']}/",
         "GOOGLE_APPLICATION_CREDENTIALS": str(places.state / CREDENTIALS),
         "CLOUDSDK_CORE_PROJECT": str(record["project"]),
+        # gcloud itself reads neither GOOGLE_APPLICATION_CREDENTIALS nor the file's token_uri.
+        "CLOUDSDK_AUTH_CREDENTIAL_FILE_OVERRIDE": str(places.state / CREDENTIALS),
+        "CLOUDSDK_AUTH_TOKEN_HOST": f"http://127.0.0.1:{record['port']}/token",
     }
 
 
@@ -207,6 +214,7 @@ def _start(places: Places, progress: Progress) -> LabInfo:
         process.wait()
         clean.sweep(places)
         raise
+    _children[places.name] = process
     return _info(places, fresh=True)
 
 
@@ -269,7 +277,10 @@ def _record(places: Places) -> dict[str, Any]:
     try:
         record: dict[str, Any] = json.loads((places.state / RECORD).read_text())
     except FileNotFoundError:
-        raise RehostError(f"the lab {places.name!r} is going down", cure="Type `rehost lab up`.") from None
+        raise RehostError(
+            f"the lab {places.name!r} is coming up or going down",
+            cure="Wait a moment, then `rehost lab status`.",
+        ) from None
     return record
 
 

@@ -15,17 +15,14 @@ from rehost.run.errors import RehostError
 
 
 def make(base: Path, disk: Path, gigabytes: int) -> None:
-    """Copies the base and grows it. Shares blocks where the file system can (btrfs, XFS)."""
+    """Copies the base. Shares blocks where the file system can (btrfs, XFS)."""
     run("cp", "--reflink=auto", "--sparse=auto", base, disk, timeout=300)
     grow(disk, gigabytes)
 
 
 def grow(disk: Path, gigabytes: int) -> None:
-    """Never shrinks. The disk must not be mounted."""
-    wanted = gigabytes << 30
-    if disk.stat().st_size < wanted:
-        run("truncate", f"--size={wanted}", disk)
-        run("resize2fs", "-f", disk, timeout=300)
+    """The file alone, never shrunk: the file system on it grows when the machine boots, as growroot does it."""
+    run("truncate", f"--size=>{gigabytes}G", disk)
 
 
 def release(disk: Path, deadline: float = 20) -> None:

@@ -11,9 +11,9 @@ from rehost.lab.programs import Program, run, spawn
 
 def start(places: Places, deadline: float = 10) -> Program:
     """Mounts it below the state directory. Raises RehostError with its last lines. Call before machines boot."""
-    unmount(places)
+    stop(places)
     places.lxcfs.mkdir(exist_ok=True)
-    argv = ["lxcfs", "-f", "-l", "-p", places.state / "lxcfs.pid", places.lxcfs]
+    argv: list[str | Path] = ["lxcfs", "-f", "-l", "-p", places.state / "lxcfs.pid", places.lxcfs]
     program = Program("lxcfs", places.log("lxcfs"), spawn(places, "lxcfs", argv))
     end = time.monotonic() + deadline
     while not (places.lxcfs / "proc/meminfo").exists():
@@ -30,7 +30,7 @@ def mounted(places: Places) -> bool:
     return any(line.split()[4] == str(places.lxcfs) for line in mounts)
 
 
-def unmount(places: Places) -> None:
+def stop(places: Places) -> None:
     """Unmounts it, which ends it. May be repeated, also after it was killed."""
     while mounted(places):
         run("umount", "--lazy", places.lxcfs)

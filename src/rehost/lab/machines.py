@@ -31,7 +31,10 @@ set -eu
 disk=$1 root=$2 files=$3 groups=$4
 shift 4
 mount -o loop "$disk" "$root"
+device=$(findmnt --noheadings --output SOURCE "$root")
 while :; do
+    losetup --set-capacity "$device"
+    said=$(resize2fs "$device" 2>&1) || { echo "$said"; exit 1; }
     cp -R "$files/." "$root/"
     status=0
     (for group in $groups; do echo 0 > "$group"; done; exec "$@") || status=$?
@@ -148,6 +151,13 @@ class Machines:
         async with machine.lock:
             machine.spec = replace(machine.spec, hardware=hardware)
 
+    async def grow_disk(self, name: str, gigabytes: int) -> None:
+        """The machine has the room from its next boot on."""
+        machine = self._machines[name]
+        async with machine.lock:
+            await asyncio.to_thread(disks.grow, self._places.machine(name) / "disk", gigabytes)
+            machine.spec = replace(machine.spec, disk_gb=gigabytes)
+
     def serial(self, name: str) -> Path:
         """The console's output; grows across boots."""
         return self._places.machine(name) / "serial"
@@ -174,7 +184,8 @@ class Machines:
                 stdin=subprocess.DEVNULL,
                 stdout=console,
                 stderr=console,
-                env={**environment(), **self._places.environment()},
+                # The disk is locked by being mounted once; systemd-nspawn's own lock files outlive a kill.
+                env={**environment(), "SYSTEMD_NSPAWN_LOCK": "0", **self._places.environment()},
                 start_new_session=True,
             )
         machine.watch = asyncio.create_task(self._supervise(machine, machine.launcher))
@@ -204,13 +215,16 @@ class Machines:
 
     def _command(self, machine: _Machine, joins: list[Path]) -> list[str]:
         name, home = machine.spec.name, self._places.machine(machine.spec.name)
-        root = home / "root"
+        root, namespace = home / "root", f"/run/netns/{self._places.namespace(name)}"
         return [
             "unshare", "--mount", "--propagation", "slave",
             "sh", "-c", LAUNCHER, "launcher", str(home / "disk"), str(root), str(home / "files"),
             " ".join(map(str, joins)),
-            "systemd-nspawn", "--quiet", f"--directory={root}", "--boot", f"--machine={name}",
-            f"--network-namespace-path=/run/netns/{self._places.namespace(name)}",
+            # systemd-nspawn mounts /sys before it enters the namespace, and /sys shows the network of its mounter.
+            "nsenter", f"--net={namespace}",
+            "systemd-nspawn", "--quiet", f"--directory={root}", "--boot",
+            f"--machine={self._places.veth(machine.spec.internal)}", f"--hostname={name}",
+            f"--network-namespace-path={namespace}",
             "--register=no", "--keep-unit", "--kill-signal=SIGRTMIN+3", "--capability=all",
             # Without the first three runc can't make its session keyring; the last two are for swap.
             "--system-call-filter=add_key keyctl request_key bpf swapon swapoff",
@@ -242,6 +256,7 @@ class Machines:
         cgroups.kill(self._places, spec.name)
         cgroups.remove(self._places, spec.name)
         network.detach(self._places, spec.name, spec.internal)
+        remove_nspawn_directories(self._places.veth(spec.internal))
         disks.release(self._places.machine(spec.name) / "disk")
 
     def _show_swaps(self) -> None:
@@ -254,6 +269,17 @@ class Machines:
     def _leader(self, machine: _Machine) -> int | None:
         pids = cgroups.processes(self._places, machine.spec.name)
         return next((pid for pid in sorted(pids) if _is_init(pid)), None)
+
+
+def nspawn_directories(prefix: str) -> list[Path]:
+    """What systemd-nspawn leaves of machines whose name begins so: it won't remove it where /run is on a disk."""
+    return sorted(Path("/run/systemd/nspawn/propagate").glob(f"{prefix}*"))
+
+
+def remove_nspawn_directories(prefix: str) -> None:
+    for directory in nspawn_directories(prefix):
+        with contextlib.suppress(FileNotFoundError):
+            directory.rmdir()
 
 
 def machine_files(places: Places, spec: MachineSpec) -> dict[str, str]:

@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from rehost.lab.compute_instances import external, mac
+from rehost.lab.compute_power import external, mac
 from rehost.lab.state import Cloud, Resource, relative
 
 LONGEST_POLL = 3600.0  # seconds of wait_for_change when no timeout_sec is given

@@ -33,9 +33,10 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from rehost.lab import compute, database, faults, lxcfs, metadata, mirror, network
 from rehost.lab.compute_errors import ApiError
-from rehost.lab.compute_instances import external
+from rehost.lab.compute_power import external
+from rehost.lab.control import CREDENTIALS, FAILURE, LOCK, RECORD, STAGE
 from rehost.lab.faults import BILLING_METHOD, Order
-from rehost.lab.machines import Machines
+from rehost.lab.growth import GrowingMachines
 from rehost.lab.places import METADATA_PORT, Places
 from rehost.lab.state import Cloud, timestamp
 from rehost.lab.tokens import Issuer, TokenError
@@ -43,12 +44,8 @@ from rehost.run.errors import RehostError, UsageError
 
 log = logging.getLogger(__name__)
 
-LOCK = "server.lock"  # held by the server for as long as it lives
-RECORD = "server.json"  # how to reach it; 0600, for it holds the control token
-CREDENTIALS = "credentials.json"  # the service-account file; 0600
-STAGE = "stage"  # what `up` is waiting for, in words
-FAILURE = "failure.json"  # why the server did not come up
 SHUTDOWN_GRACE = 1  # seconds that open requests get
+PATIENCE = 0.5  # seconds for the programs beside the machines: what they hold goes with the lab anyway
 Endpoint = Callable[[Request], Awaitable[Response]]
 
 
@@ -281,14 +278,17 @@ async def serve(places: Places) -> None:
         asyncio.get_running_loop().add_signal_handler(number, ending.set)
     stage(places, "the network")
     await asyncio.to_thread(network.up, places)
-    await asyncio.to_thread(lxcfs.start, places)
+    shown = await asyncio.to_thread(lxcfs.start, places)
     stage(places, "the image mirror")
     images = await asyncio.to_thread(mirror.start, places)
     stage(places, "the database")
     data = await asyncio.to_thread(database.start, places)
     stage(places, "the API")
-    apis: list[compute.Api] = []
-    machines = Machines(places, lambda name: apis[0].machine_ended(name))
+
+    def machine_ended(name: str) -> None:
+        api.machine_ended(name)
+
+    machines = GrowingMachines(places, machine_ended)
     issuer = Issuer(project_of(places.name))
     cloud = Cloud(
         project=issuer.project,
@@ -300,7 +300,6 @@ async def serve(places: Places) -> None:
         machines=machines,
     )
     api = compute.Api(cloud, issuer)
-    apis.append(api)
     logs = [AccessLog(places.log("api")), AccessLog(places.log("metadata"))]
     control_token = secrets.token_urlsafe(32)
     doors = [
@@ -334,10 +333,8 @@ async def serve(places: Places) -> None:
         await machines.close()
         await asyncio.gather(*tasks, return_exceptions=True)
         waiting.cancel()
-        for service in (images, data):
-            if service:
-                await asyncio.to_thread(service.stop)
-        await asyncio.to_thread(lxcfs.stop, places)
+        programs = [program for program in (images, data, shown) if program]
+        await asyncio.gather(*(asyncio.to_thread(program.stop, PATIENCE) for program in programs))
         for one in logs:
             one.close()
 
@@ -362,7 +359,7 @@ def main(argv: list[str]) -> int:
         try:
             fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            log.error("the server of this lab runs already")
+            log.warning("the server of this lab runs already")
             return 1
         try:
             asyncio.run(serve(places))

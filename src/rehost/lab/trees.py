@@ -46,6 +46,7 @@ IMAGE_PACKAGES = ("python3.11-minimal", "python3.11-venv", "ca-certificates", "t
 IMAGE_EXCLUDED = ("/usr/share/man/*", "/usr/share/doc/*", "/usr/share/info/*", "/usr/share/locale/*")
 
 # cgroup v1: systemd-nspawn mounts the controllers read-only; dockerd needs to make cgroups below the machine's.
+# A machine sets its own network's parameters (sysctl net.*); all others are the host's.
 # lxcfs: /proc shows the machine's memory and processors instead of the host's.
 HARDWARE_SCRIPT = """\
 #!/bin/sh
@@ -53,6 +54,8 @@ for controller in /sys/fs/cgroup/*/; do
     case $controller in */systemd/ | */unified/) continue ;; esac
     if mountpoint -q "$controller"; then mount -o remount,rw,bind "$controller"; fi
 done
+mount --bind /proc/sys/net /proc/sys/net
+mount -o remount,rw,bind /proc/sys/net
 for file in meminfo cpuinfo stat uptime loadavg diskstats; do
     if [ -e /var/lib/lxcfs/proc/$file ]; then mount --bind /var/lib/lxcfs/proc/$file /proc/$file; fi
 done

@@ -84,7 +84,7 @@ if ! grep -q "^$swap " /etc/fstab 2>/dev/null; then echo "$swap none swap sw 0 0
 missing=
 for package in $PACKAGES; do
   case $(dpkg-query -W -f '${db:Status-Abbrev}' "$package" 2>/dev/null) in
-    ii*) ;;
+    ?i*) ;;
     *) missing="$missing $package" ;;
   esac
 done
@@ -105,7 +105,8 @@ if [ -n "$missing" ]; then
     sleep $((attempt * 5))
     attempt=$((attempt + 1))
   done
-  restart_docker=
+  # A Docker that was installed just now has read its configuration; one that was there before has not.
+  case "$missing " in *' docker.io '*) restart_docker= ;; esac
 fi
 
 step 'starting Docker and Caddy'

@@ -38,7 +38,8 @@ def _make(directory: Path, private: Path, public: Path) -> None:
     directory.mkdir(parents=True, exist_ok=True, mode=0o700)
     made = asyncssh.generate_private_key("ssh-ed25519", comment="rehost")
     draft = directory / f".draft-{os.getpid()}"
-    with open(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as out:
+    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "wb") as out:
         out.write(made.export_private_key())
     try:
         # A link fails when another command was first; its pair is then the one that counts.

@@ -153,7 +153,7 @@ def parse(text: str) -> MachineState:
         raise ValueError("the probe broke off")
     os_release = _pairs(parts["os"], "=")
     memory = {key: int(value.split()[0]) * 1024 for key, value in _pairs(parts["memory"], ":").items()}
-    _, size, available = parts["disk"][1].split()
+    size, available = parts["disk"][1].split()[-2:]  # before them the mount point, which may hold spaces
     live, current = _live(parts["live"])
     return MachineState(
         os_id=os_release.get("ID", ""),
@@ -187,7 +187,7 @@ def parse(text: str) -> MachineState:
 def _sections(text: str) -> dict[str, list[str]]:
     parts: dict[str, list[str]] = {}
     lines: list[str] = []
-    for line in text.splitlines():
+    for line in text.split("\n"):  # no other line end: JSON and the app's answer may hold those
         if line.startswith(MARK + " "):
             lines = parts.setdefault(line[len(MARK) + 1 :], [])
         else:
@@ -222,7 +222,8 @@ def _packages(lines: list[str]) -> dict[str, str]:
     found: dict[str, str] = {}
     for line in lines:
         name, status, *version = line.split()
-        if status == "ii":
+        # Wanted and actual state; what is on hold ("hi") is installed too (dpkg-query(1)).
+        if status[1:] == "i":
             found[name] = version[0] if version else ""
     return found
 

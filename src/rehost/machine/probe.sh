@@ -54,7 +54,9 @@ done
 # Asked through the proxy, as the world does; only when a release should serve.
 say health
 if [ -f "/var/lib/rehost/$APP/live/a" ] || [ -f "/var/lib/rehost/$APP/live/b" ]; then
-  curl -s -m 5 -H "Host: $HOST" -w '\n%{http_code} %{time_total}\n' "http://127.0.0.1:80$HEALTH" | tail -c 400 | tr -d '\r'
+  # No line of the answer may look like a mark of ours.
+  curl -s -m 5 -H "Host: $HOST" -w '\n%{http_code} %{time_total}\n' "http://127.0.0.1:80$HEALTH" \
+    | tail -c 400 | tr -d '\r' | sed "s/^$MARK/ &/"
 fi
 say releases
 for dir in "/var/lib/rehost/$APP"/releases/*/; do

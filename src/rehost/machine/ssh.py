@@ -123,8 +123,15 @@ class Machine:
             process.stdin.write_eof()
 
             async def lines() -> None:
-                async for line in process.stdout:
-                    on_line(line.decode(errors="replace").rstrip("\n"))
+                line = b""
+                # A line that is longer than the window comes in parts; the last part before the end may be empty.
+                async for part in process.stdout:
+                    line += part
+                    if line.endswith(b"\n"):
+                        on_line(line[:-1].decode(errors="replace"))
+                        line = b""
+                if line:
+                    on_line(line.decode(errors="replace"))
 
             # Both pipes are read at once: a script that fills the other one would hang.
             _, stderr = await asyncio.gather(lines(), process.stderr.read())
@@ -199,19 +206,18 @@ async def connect(
     Raises Unreachable; its `retryable` is False for what waiting will not mend (a wrong host key, for one).
     """
     label = label or address
-    known: object = ()
-    if host_keys:
-        known = ([asyncssh.import_public_key(line) for line in host_keys], [], [])
     options: dict[str, object] = {}
-    if host_keys:
-        options["known_hosts"] = known
     if key_file is not None:
         options["client_keys"] = [str(key_file)]
+        # The keys of an agent would be offered first, and use up the tries that sshd grants (MaxAuthTries).
+        options["agent_path"] = None
     if port:
         options["port"] = port
     if user:
         options["username"] = user
     try:
+        if host_keys:
+            options["known_hosts"] = ([asyncssh.import_public_key(line) for line in host_keys], [], [])
         connection = await asyncssh.connect(
             address,
             **options,
@@ -221,17 +227,25 @@ async def connect(
             keepalive_count_max=3,
         )
     except (asyncssh.Error, OSError, ValueError) as fault:
-        raise _unreachable(fault, address, user, label) from fault
+        raise _unreachable(fault, address, user, label, published=bool(host_keys)) from fault
     return Machine(connection, label)
 
 
-def _unreachable(fault: Exception, address: str, user: str, label: str) -> Unreachable:
+def _unreachable(fault: Exception, address: str, user: str, label: str, *, published: bool) -> Unreachable:
     if isinstance(fault, asyncssh.HostKeyNotVerifiable):
+        if published:
+            return Unreachable(
+                "the machine's host key is none of those that it published through the cloud",
+                where=label,
+                cure="Somebody may stand in between: do not connect. If you changed the key on the machine "
+                "yourself, `rehost down` and `rehost up` make a new machine.",
+            )
         return Unreachable(
-            "the machine's host key is not the one that is known for it",
+            "the machine's host key is not in your known_hosts file, or another one is",
             where=label,
-            cure=f"If {address} was made anew, remove its old key (`ssh-keygen -R {address}`, or "
-            "`rm -r .rehost/cache`); if not, somebody may stand in between: do not connect.",
+            cure=f"The first time, log in with `ssh {address}` and compare the key that it shows. If the machine "
+            f"was made anew, `ssh-keygen -R {address}` forgets the old key; if not, somebody may stand in "
+            "between: do not connect.",
         )
     if isinstance(fault, asyncssh.PermissionDenied):
         return Unreachable(

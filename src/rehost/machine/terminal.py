@@ -30,10 +30,11 @@ def command(
     """
     words = ["ssh"]
     if hosts_file is not None:
-        words += ["-o", f"UserKnownHostsFile={hosts_file}", "-o", "GlobalKnownHostsFile=/dev/null"]
+        words += ["-o", f"UserKnownHostsFile={_quoted(hosts_file)}", "-o", "GlobalKnownHostsFile=/dev/null"]
         words += ["-o", "StrictHostKeyChecking=yes"]
     if key_file is not None:
-        words += ["-i", str(key_file)]
+        # The keys of an agent would be offered first, and use up the tries that sshd grants (MaxAuthTries).
+        words += ["-i", str(key_file), "-o", "IdentitiesOnly=yes"]
     if reach.port != 22:
         words += ["-p", str(reach.port)]
     if terminal:
@@ -42,3 +43,9 @@ def command(
     if remote:
         words += ["--", shlex.join(remote)]
     return words
+
+
+def _quoted(file: Path) -> str:
+    """A path as a value of ssh_config(5), where spaces part several files and % begins a token."""
+    text = str(file).replace("\\", "\\\\").replace('"', '\\"').replace("%", "%%")
+    return f'"{text}"'

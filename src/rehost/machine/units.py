@@ -56,6 +56,8 @@ while [ "$(systemctl show -p ActiveState --value "$unit")" = deactivating ] && [
   tries=$((tries + 1))
   sleep 0.1
 done
+# The log may end in the middle of a line; the mark begins one.
+if [ -n "$(tail -c 1 "$dir/log" 2>/dev/null)" ]; then echo; fi
 echo "{result}$(cat "$dir/result" 2>/dev/null || echo lost)"
 """
 

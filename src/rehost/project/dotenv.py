@@ -191,7 +191,7 @@ def _skip_spaces(text: str, position: int) -> int:
 
 def _unquoted(text: str, position: int) -> tuple[str, tuple[int, int]]:
     end = text.find("\n", position)
-    rest = text[position:] if end < 0 else text[position:end].removesuffix("\r")
+    rest = text[position : end if end >= 0 else len(text)].removesuffix("\r")
     comment = re.search(r"[ \t]#", rest)
     if comment is not None:
         rest = rest[: comment.start()]
@@ -267,7 +267,7 @@ def edit(text: str, changes: Mapping[str, Secret | None], name: str) -> str:
         glued = new is not None and _BARE.fullmatch(new) and text[end : end + 1] == "#"
         text = text[:start] + (f"'{new}'" if glued else new or "") + text[end:]
     if added and text.removeprefix("\ufeff") and not text.endswith("\n"):
-        text += newline
+        text = text.removesuffix("\r") + newline
     return text + "".join(added)
 
 

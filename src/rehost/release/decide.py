@@ -23,6 +23,8 @@ GB: Final = 2**30
 # A pip or npm build peaks at about this much beside Docker and the running app (700 MB measured on 1 GB).
 BUILD_MEMORY: Final = 700 * 2**20
 BUILD_DISK: Final = 2 * GB
+# States of a release that served once.
+RETURNABLE: Final = ("live", "replaced")
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,10 +135,10 @@ def routes_differ(desired: Desired, state: MachineState) -> bool:
 def to_prune(state: MachineState, keep: int, next_one: int) -> list[int]:
     """Releases that may go when `next_one` serves: all but the newest `keep`, the next and the one before it.
 
-    Failed releases go first: they can't be returned to.
+    Releases that never served go first: they can't be returned to.
     """
     stay = {next_one, state.current}
-    good = [r.number for r in state.releases if r.state != "failed" and r.number not in stay]
+    good = [r.number for r in state.releases if r.state in RETURNABLE and r.number not in stay]
     room = max(keep - len(stay - {0}), 0)
     stay.update(sorted(good)[len(good) - room :] if room else ())
     return [release.number for release in state.releases if release.number not in stay]
@@ -173,7 +175,7 @@ def between(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[Change]:
 
 def return_to(state: MachineState, number: int | None, *, where: str) -> ReleaseRecord:
     """The release to return to: the one named, else the newest good one before the current. Raises Refused."""
-    good = [r for r in state.releases if r.state in ("live", "replaced") and r.number != state.current]
+    good = [r for r in state.releases if r.state in RETURNABLE and r.number != state.current]
     known = ", ".join(str(release.number) for release in good) or "none"
     if number is None:
         earlier = [release for release in good if release.number < state.current]

@@ -33,6 +33,14 @@ ask() {
   code=$(curl -s -o "$answer" -m 5 -w '%{http_code}' -H "Host: $2" "$1" 2>/dev/null) || :
   text=$(head -c 200 "$answer" | tr '\n\r\t' '   ')
 }
+# send FILE URL [OPTION...]: posts JSON, sets $code; the other side's words, or curl's, are in $answer.
+send() {
+  file=$1 url=$2
+  shift 2
+  : >"$answer"
+  code=$(curl -sS -o "$answer" -w '%{http_code}' -H 'Content-Type: application/json' --data-binary "@$file" "$@" \
+    "$url" 2>>"$answer") || :
+}
 healthy() { [ "$code" -ge "$LOW" ] && [ "$code" -le "$HIGH" ]; }
 heard() { if [ "$code" = 000 ]; then echo 'no answer'; else echo "$code $text"; fi; }
 
@@ -62,9 +70,11 @@ fi
 if [ -z "$bound" ]; then
   echo "@step creating container $name"
   docker rm -f "$name" >/dev/null 2>&1
-  code=$(curl -sS -o "$answer" -w '%{http_code}' --unix-socket /run/docker.sock -H 'Content-Type: application/json' \
-    --data-binary "@$dir/container.$SLOT.json" "http://docker/containers/create?name=$name") || :
+  send "$dir/container.$SLOT.json" "http://docker/containers/create?name=$name" --unix-socket /run/docker.sock
   if [ "$code" != 201 ]; then fail "Docker did not create the container: $(head -c 500 "$answer")"; fi
+else
+  # A release that is returned to proves itself anew: if it dies at once, it must not come back by itself.
+  docker update --restart no "$name" >/dev/null
 fi
 echo "@step starting container $name"
 if ! docker start "$name" >/dev/null 2>"$answer"; then fail "Docker did not start the container: $(head -c 500 "$answer")"; fi
@@ -95,8 +105,7 @@ done
 
 if [ -f "$dir/caddy.json" ]; then
   echo "@step giving the proxy its routes"
-  code=$(curl -sS -o "$answer" -w '%{http_code}' -H 'Content-Type: application/json' \
-    --data-binary "@$dir/caddy.json" http://localhost:2019/load) || :
+  send "$dir/caddy.json" http://localhost:2019/load
   if [ "$code" != 200 ]; then fail "Caddy refused its configuration: $(head -c 500 "$answer")"; fi
   rm -f "$dir/caddy.json"
 fi

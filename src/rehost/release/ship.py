@@ -82,14 +82,16 @@ class Item(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Delta:
-    """What makes `have` into `want`; paths are bytes, relative to the root.
+    """What makes `have` into `want`, in this order; paths are bytes, relative to the root.
 
-    remove comes first, topmost names only; then chmod; then send, parents before children.
+    remove: topmost names only. mkdir: parents before children. chmod: also of every new directory.
+    send: files and symlinks.
     """
 
-    send: tuple[bytes, ...]
     remove: tuple[bytes, ...]
+    mkdir: tuple[bytes, ...]
     chmod: tuple[tuple[int, bytes], ...]
+    send: tuple[bytes, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,21 +155,24 @@ def parse(raw: bytes) -> dict[bytes, Item]:
 
 def delta(have: Mapping[bytes, Item], want: Mapping[bytes, Item]) -> Delta:
     """What to do so that `have` becomes `want`."""
-    send, chmod = [], []
+    mkdir, chmod, send = [], [], []
     gone = have.keys() - want.keys()
     for path in sorted(want):
         new, old = want[path], have.get(path)
-        if old is None:
-            send.append(path)
-        elif old.kind != new.kind or (old.content != new.content and new.kind == "symlink"):
+        if old and (old.kind != new.kind or (old.content != new.content and new.kind == "symlink")):
             gone.add(path)
-            send.append(path)
-        elif old.content != new.content:
-            send.append(path)  # tar puts a new file in the place of the old
+            old = None
+        if new.kind == "dir":
+            if not old:
+                mkdir.append(path)
+            if not old or old.mode != new.mode:
+                chmod.append((new.mode, path))
+        elif not old or old.content != new.content:
+            send.append(path)  # tar puts a new file in the place of an old one
         elif old.mode != new.mode:
             chmod.append((new.mode, path))
-    remove = [path for path in sorted(gone) if path.rpartition(b"/")[0] not in gone]
-    return Delta(tuple(send), tuple(remove), tuple(sorted(chmod)))
+    remove = (path for path in sorted(gone) if path.rpartition(b"/")[0] not in gone)
+    return Delta(tuple(remove), tuple(mkdir), tuple(sorted(chmod)), tuple(send))
 
 
 async def ship(
@@ -292,6 +297,10 @@ def _orders(context: Context, todo: Delta, progress: Callable[[int, int], None])
     """What the script is told, in its own order."""
     if todo.remove:
         yield _counted(b"remove", todo.remove)
+    # Not tar: it believes that a new directory has the mode that it asked for, and leaves it the
+    # set-group-id bit that it inherited.
+    if todo.mkdir:
+        yield _counted(b"mkdir", todo.mkdir)
     for mode in sorted({mode for mode, _ in todo.chmod}):
         # Five digits: with fewer, chmod leaves the set-group-id bit of a directory as it was.
         yield _counted(b"chmod %05o" % mode, [path for each, path in todo.chmod if each == mode])
@@ -318,25 +327,17 @@ def _archive(
     """A tar archive of these names. GNU's format: it keeps names and targets as the bytes that they are."""
     entries = {_name(entry): entry for entry in context.entries}
     ours = {DOCKERFILE.encode(): context.dockerfile, IGNORE.encode(): _IGNORE_CONTENT}
-    total = sum(entries[path].size if path in entries else len(ours.get(path, b"")) for path in send)
+    total = sum(entries[path].size if path in entries else len(ours[path]) for path in send)
     sent = 0
     for path in send:
         if path in ours:
-            parts, size = iter((ours[path],)), len(ours[path])
-            yield _header(path, tarfile.REGTYPE, 0o644, size)
-        elif path == TREE.encode():
-            yield _header(path, tarfile.DIRTYPE, 0o755)
-            continue
+            parts, mode, size = iter((ours[path],)), 0o644, len(ours[path])
+        elif entries[path].kind == "file":
+            parts, mode, size = _content(context.root, entries[path]), entries[path].mode, entries[path].size
         else:
-            entry = entries[path]
-            if entry.kind == "dir":
-                yield _header(path, tarfile.DIRTYPE, entry.mode)
-                continue
-            if entry.kind == "symlink":
-                yield _header(path, tarfile.SYMTYPE, entry.mode, target=entry.content)
-                continue
-            parts, size = _content(context.root, entry), entry.size
-            yield _header(path, tarfile.REGTYPE, entry.mode, size)
+            yield _header(path, tarfile.SYMTYPE, 0o777, target=entries[path].content)
+            continue
+        yield _header(path, tarfile.REGTYPE, mode, size)
         for part in parts:
             yield part
             sent += len(part)

@@ -4,8 +4,8 @@
 #
 # Says on standard output:  busy HOLDER (and waits), then
 #                           same, or  have BYTES  and that many bytes: the gzipped list of what is here.
-# Reads on standard input:  remove BYTES, chmod MODE BYTES: followed by that many bytes of names ended by NUL;
-#                           at last  files  and a gzipped tar archive to the end of the input, or  end.
+# Reads on standard input:  remove BYTES, mkdir BYTES, chmod MODE BYTES: followed by that many bytes of names
+#                           ended by NUL; at last  files  and a gzipped tar archive to the end of the input, or  end.
 # Says at last:             done FINGERPRINT  of what is here now.
 #
 # Whatever was cut off before leaves real files with other hashes: the next run puts them right.
@@ -70,6 +70,10 @@ while read -r what first second; do
     remove)
         names "$first"
         xargs -0 -r rm -rf -- <"$work/names"
+        ;;
+    mkdir)
+        names "$first"
+        xargs -0 -r mkdir -- <"$work/names"
         ;;
     chmod)
         names "$second"

@@ -21,6 +21,7 @@ from rehost.release.container import Revision, Settings, container_body, fingerp
 from rehost.run.errors import Refused, RehostError
 
 _TAKEN: Final = 71
+_OVERTAKEN: Final = 4  # of release.sh
 
 
 class ReleaseFailed(RehostError):
@@ -67,7 +68,7 @@ class Switch:
 def prepare_script(
     desired: decide.Desired, state: MachineState, number: int, image: str, revision: Revision
 ) -> str:
-    """Writes the release's record and containers into place, whole or not at all. Holds secrets: standard input only."""
+    """Writes the record and containers into place, whole or not at all. Holds secrets: standard input only."""
     ports = caddy.choose_ports(desired.app, state.ports)
     # One salt for all of an app's releases on a machine: by it two records tell which variables differ.
     salts = [str(release.record["salt"]) for release in state.releases if release.record.get("salt")]
@@ -102,7 +103,8 @@ def prepare_script(
         f"home=/var/lib/rehost/{desired.app}",
         'mkdir -p "$home/releases" && chmod 755 "$home" && chmod 700 "$home/releases" || exit 1',
         f'if [ -e "$home/releases/{number}" ]; then exit {_TAKEN}; fi',
-        f"printf '%s %s\\n' {ports[0]} {ports[1]} >\"$home/ports\" || exit 1",
+        f"printf '%s %s\\n' {ports[0]} {ports[1]} >\"$home/ports.new\" || exit 1",
+        'mv "$home/ports.new" "$home/ports" || exit 1',
         'rm -rf "$home/releases/.new" && mkdir "$home/releases/.new" && cd "$home/releases/.new" || exit 1',
     ]
     for name, content in contents.items():
@@ -176,6 +178,12 @@ async def switch(
     if ended.attached_tag is not None:
         raise Refused(
             f"release {ended.attached_tag} was being made already; it ended with status {ended.status}.",
+            where=machine.label,
+            cure="Run the same command again: it looks at the machine anew.",
+        )
+    if ended.status == _OVERTAKEN:
+        raise Refused(
+            f"release {order.number} of {order.app} was not made: {seen.reason}",
             where=machine.label,
             cure="Run the same command again: it looks at the machine anew.",
         )

@@ -9,7 +9,7 @@ from typing import Literal, TypeAlias
 
 from rehost.run.secret import Scrubber, Secret
 
-Json: TypeAlias = "str | int | float | bool | None | list[Json] | dict[str, Json]"
+Json: TypeAlias = "str | int | float | bool | list[Json] | dict[str, Json] | None"
 Kind = Literal[
     "run-start",  # data: command, version
     "plan",  # data: actions

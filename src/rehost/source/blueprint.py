@@ -101,16 +101,16 @@ def _gather(scope: Mapped, prefix: str, contents: _Contents, ledger: Ledger) -> 
         elif key == "name" and prefix not in ("", "ungrouped."):
             continue  # it stands in the prefix already
         elif key == "version":
-            ledger.leave(shown, "it is the version of the blueprint's own form", "nothing")
+            ledger.leave(shown, "it is the version of the blueprint's own form")
         elif key == "previews":
-            ledger.leave(shown, "rehost makes no preview environments", "nothing, unless you use them")
+            ledger.leave(shown, "rehost makes no preview environments", "")
         else:
             ledger.leave(shown, "rehost does not know this key", "see whether the app needs it")
 
 
 def _mappings(value: Text, shown: str, ledger: Ledger) -> list[tuple[str, Mapped]]:
     if not value:
-        ledger.leave(shown, "it is empty", "nothing")
+        ledger.leave(shown, "it is empty")
         return []
     if not isinstance(value, list):
         ledger.leave(shown, "it is not a list", "see whether the app needs it")

@@ -25,7 +25,7 @@ class Differently(NamedTuple):
 
 
 class Left(NamedTuple):
-    """A field that was not carried over."""
+    """A field that was not carried over. why and todo are sentences; todo is "" when nothing is to be done."""
 
     field: str
     why: str
@@ -86,8 +86,8 @@ class Ledger:
     def change(self, name: str, how: str) -> None:
         self.differently.append(Differently(self._numbered(name), how))
 
-    def leave(self, name: str, why: str, todo: str) -> None:
-        self.left.append(Left(self._numbered(name), why, todo))
+    def leave(self, name: str, why: str, todo: str = "") -> None:
+        self.left.append(Left(self._numbered(name), _sentence(why), _sentence(todo)))
 
     def _numbered(self, name: str) -> str:
         self._seen[name] = self._seen.get(name, 0) + 1
@@ -95,3 +95,9 @@ class Ledger:
 
     def close(self, settings: Settings) -> Import:
         return Import(settings, tuple(self.carried), tuple(self.differently), tuple(self.left))
+
+
+def _sentence(text: str) -> str:
+    if text.startswith("rehost "):  # its name is written small
+        return f"{text}."
+    return f"{text[0].upper()}{text[1:]}." if text else ""

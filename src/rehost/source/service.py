@@ -138,7 +138,7 @@ def _plan(name: str, value: Text, settings: Settings, ledger: Ledger) -> Setting
 
 def _domains(name: str, value: Text, settings: Settings, ledger: Ledger) -> Settings:
     if not value:
-        ledger.leave(name, "it is empty", "nothing")
+        ledger.leave(name, "it is empty")
         return settings
     for number, domain in enumerate(value if isinstance(value, list) else [value]):
         shown = f"{name}.{domain if isinstance(domain, str) else number}"
@@ -180,13 +180,13 @@ _CARRY: dict[str, Callable[[str, Text, Settings, Ledger], Settings]] = {
     "numInstances": _instances,
 }
 
-_SHIPS = ("rehost ships the files of this directory, not a repository", "nothing: check out what is to run")
+_SHIPS = ("rehost ships the files of this directory, not a repository", "")
 _IN_DOCKERFILE = "rehost starts the image as its Dockerfile says"
 _TYPED = (
     "a deploy happens when somebody types rehost deploy",
     "after the move, turn auto-deploy off at Render, or it goes on deploying there",
 )
-_PREVIEWS = ("rehost makes no preview environments", "nothing, unless you use them")
+_PREVIEWS = ("rehost makes no preview environments", "")
 _LEFT: dict[str, tuple[str, str]] = {
     "repo": _SHIPS,
     "branch": _SHIPS,
@@ -218,7 +218,7 @@ _LEFT: dict[str, tuple[str, str]] = {
         "the firewall lets everybody to ports 80 and 443",
         "narrow the addresses in the app, or at what stands in front of it",
     ),
-    "renderSubdomainPolicy": ("it is about Render's own subdomain", "nothing"),
-    "maintenanceMode": ("rehost has no maintenance page", "nothing, unless it is on today"),
+    "renderSubdomainPolicy": ("it is about Render's own subdomain", ""),
+    "maintenanceMode": ("rehost has no maintenance page", "see that it is off"),
     "port": ("Render does not read it; rehost asks the Dockerfile", "see that run.port is right"),
 }

@@ -36,7 +36,7 @@ def carry_variables(
     values: dict[str, Secret] = {}
     for each in (*own, *of_groups):
         if counts[each.key] is not each:
-            ledger.leave(each.place, "another value of the same name counts", "nothing")
+            ledger.leave(each.place, "another value of the same name counts")
             continue
         value = _carry(each, ledger)
         if value is not None:
@@ -68,7 +68,7 @@ def _of_groups(groups: list[tuple[str, Mapped]], linked: list[str], ledger: Ledg
     for place, group in groups:
         name = group.get("name")
         if not isinstance(name, str) or name not in found:
-            ledger.leave(place, "the service does not use this group", "nothing")
+            ledger.leave(place, "the service does not use this group")
             continue
         for number, item in enumerate(_listed(group, place, ledger)):
             found[name] += _entry(item, place, number, ledger)
@@ -83,7 +83,7 @@ def _listed(holder: Mapped, place: str, ledger: Ledger) -> list[Text]:
         return value
     if value is not None:
         why = "it is not a list" if value else "it is empty"
-        ledger.leave(place, why, "see whether the app needs it" if value else "nothing")
+        ledger.leave(place, why, "see whether the app needs it" if value else "")
     return []
 
 
@@ -112,7 +112,7 @@ def _entry(item: Text, place: str, number: int, ledger: Ledger) -> list[_Entry]:
         return []
     for extra in item.keys() - {"key", *_READ}:
         if extra == "previewValue":
-            why, todo = "rehost makes no preview environments", "nothing, unless you use them"
+            why, todo = "rehost makes no preview environments", ""
         else:
             why, todo = "rehost does not know this key", "see whether the app needs it"
         ledger.leave(f"{place}.{key}.{extra}", why, todo)

@@ -1,0 +1,113 @@
+"""What a rehearsal does: a lab, a copy of the app, and the commands that a person would type."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+from rehost.cli.session import Session
+from rehost.lab import control
+from rehost.project import dotenv
+from rehost.run.errors import RehostError, UsageError
+from rehost.run.secret import Secret
+
+ENV_FILE: Final = ".env.prod"
+# Not copied: what is no part of the app, and what an earlier move left.
+_LEFT: Final = (".git", ".rehost", "rehost.toml", ".venv", "node_modules", "__pycache__", ".env.prod")
+
+
+def example() -> Path:
+    """The reference backend of this checkout. Raises UsageError in an installation without one."""
+    found = Path(__file__).resolve().parents[3] / "examples" / "content-api"
+    if not found.is_dir():
+        raise UsageError(
+            "the reference backend is not part of an installed rehost.",
+            cure="Name your own app's directory with --app, or run this from a checkout.",
+        )
+    return found
+
+
+def place(lab: str) -> Path:
+    """Where the copy of the app lies: beside the user's other caches, so that --down finds it."""
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return cache / "rehost" / "rehearsals" / lab
+
+
+def rehearse(session: Session, lab: str, app: Path, *, keep: bool) -> int:
+    """The whole move. On failure everything stays up to be looked at, and the error says how to go on."""
+    info = control.up(lab, session.progress)
+    session.out(f"The lab {lab} is up; base images: {info.image}; database: nx-27017, which is not MongoDB.")
+    directory = place(lab)
+    shutil.rmtree(directory, ignore_errors=True)
+    directory.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copytree(app, directory, symlinks=True, ignore=shutil.ignore_patterns(*_LEFT))
+    dotenv.write(directory / ENV_FILE, environment(info.database))
+    meets_lab = {**os.environ, **control.environment(lab)}
+    for words in (["init"], ["check"], ["up", "--yes"], ["record", "--output", str(directory / "record.md")]):
+        step(session, words, directory, meets_lab)
+    step(session, ["health"], directory, meets_lab)
+    session.out(f"\nThe record of this move: {directory / 'record.md'}")
+    session.result(directory=str(directory), record=str(directory / "record.md"), kept=keep)
+    if keep:
+        session.out(f"The app's directory:     {directory}")
+        session.out(
+            f'To go on:                eval "$(rehost lab env --name {lab})"; cd {directory}; rehost status'
+        )
+        session.out(f"To tear down:            rehost rehearse --down --lab {lab}")
+        return 0
+    control.down(lab, session.progress)
+    session.out("The lab is down again; --keep leaves it up. The record stays.")
+    return 0
+
+
+def environment(database: str) -> dict[str, Secret]:
+    """What the reference backend needs in production. Awkward on purpose: each of these broke a shell script once."""
+    return {
+        "MONGODB_URL": Secret(database),
+        "SECRET_KEY": Secret(f"{secrets.token_hex(16)} 'quoted', $dollar #hash \"double\" ünïcödé"),
+        "ALLOWED_ORIGINS": Secret("https://app.example.com,https://www.example.com"),
+        "ENVIRONMENT": Secret("production"),
+        "HOST": Secret("0.0.0.0"),  # noqa: S104 - in its container; only the proxy reaches it
+        "REDIS_URL": Secret(""),  # none in the lab: the backend says so and runs without a cache
+    }
+
+
+def step(session: Session, words: list[str], directory: Path, environ: Mapping[str, str]) -> None:
+    """One command, as a person would type it. Raises RehostError when it fails."""
+    session.display.pause()
+    session.out(f"\n$ rehost {' '.join(words)}")
+    sys.stdout.flush()
+    flags = [
+        flag
+        for flag, given in (("--verbose", session.options.verbose), ("--json", session.options.json))
+        if given
+    ]
+    done = subprocess.run(
+        [sys.executable, "-m", "rehost", *words, *flags], cwd=directory, env=dict(environ), check=False
+    )
+    if done.returncode != 0:
+        raise RehostError(
+            f"`rehost {' '.join(words)}` ended with {done.returncode}; its own words stand above.",
+            where=str(directory),
+            cure="The lab is still up: look with `rehost status` there, or take it down with `rehost rehearse --down`.",
+        )
+
+
+def take_down(session: Session, lab: str) -> int:
+    """Removes the lab and the copy of the app."""
+    gone = control.down(lab, session.progress)
+    directory = place(lab)
+    there = directory.exists()
+    if there:
+        shutil.rmtree(directory)
+    session.out(
+        f"The rehearsal in the lab {lab} is gone." if gone or there else f"There is no rehearsal {lab}."
+    )
+    session.result(removed=gone or there)
+    return 0

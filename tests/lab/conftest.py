@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -11,6 +12,11 @@ import pytest
 from rehost.lab import control, needs
 from rehost.lab.places import Places
 from suite import REPOSITORY, Lab, Laptop
+from tiny import GCE, plant
+
+
+# The lab's server is a process of its own and must find the same sources.
+os.environ["PYTHONPATH"] = str(REPOSITORY / "src")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -44,7 +50,6 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
         **os.environ,
         **control.environment(name),
         "XDG_CONFIG_HOME": str(home / "config"),
-        "PYTHONPATH": str(REPOSITORY / "src"),
         "NO_COLOR": "1",
     }
     try:
@@ -61,3 +66,15 @@ def laptops(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str
         return Laptop(tmp_path_factory.mktemp(name), lab.environ)
 
     return make
+
+
+@pytest.fixture(scope="session")
+def tiny(lab: Lab, laptops: Callable[[str], Laptop]) -> Iterator[Laptop]:
+    """A tiny app on a machine of its own. The move itself is killed five times on the way, and converges."""
+    laptop = laptops("tiny")
+    plant(laptop.directory, GCE, VALUE="first value of all")
+    for after in (0.7, 2.0, 4.0, 8.0, 16.0):
+        laptop.killed("up", after=after + random.random())  # noqa: S311
+    laptop.run("up")
+    yield laptop
+    laptop.run("down", "--yes")

@@ -65,7 +65,8 @@ class Laptop:
             input=given, check=False, timeout=600,
         )  # fmt: skip
         ran = Ran(done.returncode, done.stdout, done.stderr)
-        self.transcript.append(f"$ rehost {' '.join(words)}\n{ran.said}")
+        if words[0] != "exec":  # what a person's own command prints is theirs
+            self.transcript.append(f"$ rehost {' '.join(words)}\n{ran.said}")
         if code is not None:
             assert ran.code == code, f"rehost {' '.join(words)} ended with {ran.code}\n{ran.said}"
         return ran

@@ -102,7 +102,7 @@ def running_loop() -> Iterator[asyncio.AbstractEventLoop]:
 def lab() -> Iterator[Lab]:
     lacking = needs.missing()
     if lacking:
-        words = "; ".join(f"{need.missing}: {need.command}" for need in lacking)
+        words = "; ".join(str(need) for need in lacking)
         if os.environ.get("CI"):
             pytest.fail(f"the lab can't run here: {words}")
         pytest.skip(f"the lab can't run here: {words}")

@@ -4,26 +4,15 @@ from __future__ import annotations
 
 import json
 import random
+import subprocess
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import httpx
 import pytest
 
-from suite import Lab, Laptop, write
-from tiny import GCE, plant, set_code, set_env
-
-
-@pytest.fixture(scope="module")
-def tiny(lab: Lab, laptops: Callable[[str], Laptop]) -> Iterator[Laptop]:
-    """A tiny app on a machine of its own. The move itself is killed five times on the way, and converges."""
-    laptop = laptops("tiny")
-    plant(laptop.directory, GCE, VALUE="first value of all")
-    for after in (0.7, 2.0, 4.0, 8.0, 16.0):
-        laptop.killed("up", after=after + random.random())  # noqa: S311
-    laptop.run("up")
-    yield laptop
-    laptop.run("down", "--yes")
+from suite import Lab, Laptop, until, write
+from tiny import plant, set_code, set_env
 
 
 def answer(laptop: Laptop, lab: Lab) -> dict[str, str]:
@@ -148,6 +137,27 @@ def test_a_release_killed_at_any_moment_converges(tiny: Laptop, lab: Lab) -> Non
         assert answer(tiny, lab)["value"] == value
         assert tiny.run("up", "--json").result["changed"] is False
         assert tiny.inside("docker ps -q | wc -l").strip() == "1"
+
+
+def test_a_build_goes_on_without_the_laptop_and_the_next_up_follows_it(tiny: Laptop, lab: Lab) -> None:
+    file = tiny.directory / "Dockerfile"
+    good = file.read_text()
+    file.write_text(good + "RUN sleep 12 && date +%s >/built\n")
+    process = subprocess.Popen(
+        tiny.line("up"), cwd=tiny.directory, env=dict(tiny.environ), stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    state = "systemctl show -p ActiveState --value rehost-tiny-build.service; pgrep -fc '[s]leep 12' || true"
+    until(lambda: tiny.inside(state).split() >= ["active", "1"], "the build runs", 90)
+    process.kill()
+    process.wait()
+    again = tiny.run("up")
+    assert "runs on the machine already" in again.said
+    assert tiny.inside("journalctl -o cat --no-pager -u rehost-tiny-build | grep -c Started").strip().isdigit()
+    layers = tiny.inside('docker history --no-trunc --format "{{.CreatedBy}}" $(docker ps -q --format "{{.Image}}")')
+    assert layers.count("sleep 12") == 1
+    file.write_text(good)
+    tiny.run("up")
 
 
 def test_a_second_release_at_the_same_time_is_kept_out_or_follows(tiny: Laptop, lab: Lab) -> None:

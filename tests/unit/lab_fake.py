@@ -9,8 +9,7 @@ from functools import wraps
 from pathlib import Path
 from typing import Any, ParamSpec
 
-from tests.unit import discovery
-
+import discovery
 from rehost.lab.compute import Answer, Api, Request
 from rehost.lab.compute_call import METHODS
 from rehost.lab.hardware import Hardware, MachineSpec, PacketRule

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.unit import discovery
-from tests.unit.lab_fake import FAMILY, GLOBAL, ISSUER, REGION, ZONE, Lab, asynced, instance
 
+import discovery
+from lab_fake import FAMILY, GLOBAL, ISSUER, REGION, ZONE, Lab, asynced, instance
 from rehost.lab import compute_body
 from rehost.lab.compute_call import METHODS
 from rehost.lab.compute_errors import ApiError

@@ -10,13 +10,13 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from tests.unit.lab_fake import Lab, asynced
-from tests.unit.test_lab_api_faults import serving
 
+from lab_fake import Lab, asynced
 from rehost.lab import clean, control, needs, trees
 from rehost.lab.needs import Need
 from rehost.lab.places import Places
 from rehost.run.errors import RehostError, UsageError
+from test_lab_api_faults import serving
 
 
 @pytest.fixture(autouse=True)

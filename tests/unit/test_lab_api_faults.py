@@ -14,8 +14,8 @@ import httpx
 import pytest
 import requests
 from google.oauth2 import service_account
-from tests.unit.lab_fake import GLOBAL, ISSUER, ZONE, Lab, asynced, instance
 
+from lab_fake import GLOBAL, ISSUER, ZONE, Lab, asynced, instance
 from rehost.lab import server
 from rehost.lab.faults import ALL, Faults
 from rehost.lab.tokens import GRANT, Issuer, TokenError

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.unit.lab_fake import FAMILY, GLOBAL, REGION, ZONE, Lab, asynced, instance
 
+from lab_fake import FAMILY, GLOBAL, REGION, ZONE, Lab, asynced, instance
 from rehost.lab.compute_firewalls import compile_rules
 from rehost.lab.hardware import Hardware, PacketRule
 

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.unit.lab_fake import ZONE, Lab, asynced
 
+from lab_fake import ZONE, Lab, asynced
 from rehost.lab import metadata
 from rehost.lab.metadata import Asked, Told
 

@@ -220,6 +220,19 @@ def test_kinds_change_places(place: Place) -> None:
     assert place.exact()
 
 
+def test_a_new_directory_does_not_inherit_the_group_bit(place: Place) -> None:
+    (place.context / "shared").mkdir()
+    (place.context / "shared").chmod(0o2775)
+    send(place.read(), place.root)
+    (place.context / "shared" / "new").mkdir()
+    (place.context / "shared" / "new").chmod(0o700)
+    send(place.read(), place.root)
+    assert place.exact()
+    (place.context / "shared").chmod(0o755)
+    send(place.read(), place.root)
+    assert place.exact()
+
+
 # Trees. A name can hold anything but NUL and a slash.
 NAME = st.one_of(
     st.sampled_from(
@@ -512,17 +525,25 @@ def test_the_delta_makes_one_into_the_other(have: dict[bytes, Item], want: dict[
         for p, i in have.items()
         if not any(p == gone or p.startswith(gone + b"/") for gone in todo.remove)
     }
+
+    def place(path: bytes, item: Item) -> None:
+        parent = path.rpartition(b"/")[0]
+        assert not parent or now[parent].kind == "dir"
+        now[path] = item
+
+    for path in todo.mkdir:
+        assert path not in now
+        place(path, Item("dir", 0o2700, ""))
     for mode, path in todo.chmod:
         now[path] = now[path]._replace(mode=mode)
     for path in todo.send:
+        assert want[path].kind != "dir"
         assert path not in now or now[path].kind == want[path].kind == "file"
-        parent = path.rpartition(b"/")[0]
-        assert not parent or now[parent].kind == "dir"
-        now[path] = want[path]
+        place(path, want[path])
     assert now == want
     assert not any(one.startswith(other + b"/") for one in todo.remove for other in todo.remove)
     assert all(path not in have or have[path] != want[path] for path in todo.send)
-    assert delta(want, want) == Delta((), (), ())
+    assert delta(want, want) == Delta((), (), (), ())
 
 
 def test_the_fingerprint_depends_on_every_part() -> None:

@@ -15,6 +15,7 @@ from rehost.cli.session import Session, common
 async def command(session: Session, words: tuple[str, ...]) -> int:
     """Run a command in the container of the release that serves; with a terminal when there is one here."""
     from rehost.cli.site import hand_over, site
+    from rehost.machine.ssh import AS_ROOT
     from rehost.project import config
     from rehost.release import logs
 
@@ -24,13 +25,10 @@ async def command(session: Session, words: tuple[str, ...]) -> int:
         logs.CURRENT.format(app=project.app)
         + f'exec docker exec {"-it" if terminal else "-i"} "{project.app}-$n" "$@"'
     )
-    root = ["sudo", "-n"] if _needs_sudo(project.machine) else []
+    as_root = AS_ROOT.format(command='sh -c "$@"')
     async with site(project) as here:
-        code = await hand_over(session, here, [*root, "sh", "-c", script, "sh", *words], terminal=terminal)
+        remote = ["sh", "-c", as_root, "sh", script, "sh", *words]
+        code = await hand_over(session, here, remote, terminal=terminal)
     if code == 73:
         session.warning("no release serves yet; `rehost up` makes one")
     return code
-
-
-def _needs_sudo(machine: object) -> bool:
-    return getattr(machine, "user", None) != "root"

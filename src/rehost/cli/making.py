@@ -225,6 +225,7 @@ def machine_doers(here: Site, wanted: Wanted) -> dict[str, Doer]:
             serving=here.serving,
             say=doing.progress,
             log=doing.log,
+            note=doing.note,
         )
 
     async def release(doing: Doing) -> None:

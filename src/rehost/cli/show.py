@@ -233,7 +233,7 @@ def confirm(
     if not (sys.stdin.isatty() and sys.stderr.isatty() if tty is None else tty):
         raise Refused(
             f"the plan would {things}, and nobody is there to ask",
-            cure="Read the plan with `rehost plan`; if it is what you want, add --yes.",
+            cure="Nothing was changed. If this is what you want, add --yes.",
         )
     # Not input's own prompt: that goes to stdout, where a pipe may be.
     sys.stderr.write(f"This will {things}. What is there now is lost.\nGo on? [y/N] ")

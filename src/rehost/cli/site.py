@@ -152,7 +152,8 @@ class Site:
             user=reach.user,
             host_keys=reach.host_keys,
             key_file=keys.own_key().file if ours else None,
-            port=reach.port,
+            # 22 is what ssh takes by itself, unless the user's own configuration says otherwise for this host.
+            port=reach.port if reach.port != 22 else 0,
             label=f"{self.project.app} ({reach.address})",
         )
         if reach.instance_id:
@@ -210,7 +211,9 @@ class Site:
     def hosts(self) -> tuple[str, ...]:
         """The names that the proxy answers for; none means any."""
         name = self.project.domain.name
-        return tuple(dict.fromkeys((name, self.project.health_host, self.address))) if name else ()
+        # The proxy compares names without their port.
+        asked = self.project.health_host.partition(":")[0]
+        return tuple(dict.fromkeys((name, asked, self.address))) if name else ()
 
     @property
     def serving(self) -> str:

@@ -18,11 +18,10 @@ from types import TracebackType
 from typing import Any, Literal
 from urllib.parse import quote, urlsplit
 
-import httpx
-
 from rehost.cloud.credentials import Credentials
 from rehost.cloud.errors import CloudError, CloudUnavailable, NotFound, OperationTimeout
 from rehost.cloud.failures import Context, error_of, read_operation, read_response, transient
+from rehost.cloud.lean_httpx import httpx
 from rehost.cloud.names import last
 from rehost.cloud.tls import context_for, trust_env_for
 from rehost.run.errors import UsageError

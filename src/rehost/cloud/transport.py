@@ -12,8 +12,8 @@ from urllib.parse import urlsplit
 
 import google.auth.exceptions
 import google.auth.transport
-import httpx
 
+from rehost.cloud.lean_httpx import httpx
 from rehost.cloud.tls import context_for, trust_env_for
 
 TIMEOUT = 30.0

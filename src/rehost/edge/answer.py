@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import httpx
+from rehost.cloud.lean_httpx import httpx
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,7 +18,7 @@ class Answer:
 
 async def ask(address: str, path: str, host: str = "", *, seconds: float = 10.0) -> Answer:
     """GETs http://ADDRESS/PATH under the Host header `host`, from this computer, past any proxy setting of its."""
-    shown = f"[{address}]" if ":" in address else address
+    shown = f"[{address}]" if address.count(":") > 1 else address  # version 6; with one, a port follows
     url = f"http://{shown}{path}"
     headers = {"Host": host} if host else {}
     try:

@@ -44,10 +44,10 @@ class MachineType:
 
 
 MACHINE_TYPES = {
-    # Two vCPUs that may burst, on a sustained share of 0.25 of a core: 0.5 lies between what a short
-    # build sees and what a long one does.
+    # Two vCPUs that may burst, on a sustained share of 0.25 of a core: a steady 0.75 lies between what a
+    # short build sees and what a long one does.
     "e2-micro": MachineType(
-        2, 1024, True, 0.5, "Efficient Instance, 2 vCPU (1/8 shared physical core) and 1 GB RAM"
+        2, 1024, True, 0.75, "Efficient Instance, 2 vCPU (1/8 shared physical core) and 1 GB RAM"
     ),
     "e2-small": MachineType(
         2, 2048, True, 1.0, "Efficient Instance, 2 vCPU (1/4 shared physical core) and 2 GB RAM"

@@ -23,6 +23,7 @@ def make(base: Path, disk: Path, gigabytes: int) -> None:
 def grow(disk: Path, gigabytes: int) -> None:
     """The file alone, never shrunk: the file system on it grows when the machine boots, as growroot does it."""
     run("truncate", f"--size=>{gigabytes}G", disk)
+    disk.with_name(f"{disk.name}.grow").touch()
 
 
 def release(disk: Path, deadline: float = 20) -> None:

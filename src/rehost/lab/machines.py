@@ -30,21 +30,23 @@ LAUNCHER = """\
 set -eu
 disk=$1 root=$2 files=$3 groups=$4
 shift 4
-mount -o loop "$disk" "$root"
-device=$(findmnt --noheadings --output SOURCE "$root")
 while :; do
-    losetup --set-capacity "$device"
-    said=$(resize2fs "$device" 2>&1) || { echo "$said"; exit 1; }
+    if [ -e "$disk.grow" ]; then
+        # Growing a mounted file system takes CAP_SYS_RESOURCE, which root may lack. Status 1: put right.
+        said=$(e2fsck -fp "$disk" 2>&1) || [ $? = 1 ] || { echo "$said"; exit 1; }
+        said=$(resize2fs "$disk" 2>&1) || { echo "$said"; exit 1; }
+        rm "$disk.grow"
+    fi
+    mount -o loop "$disk" "$root"
     cp -R "$files/." "$root/"
     status=0
     (for group in $groups; do echo 0 > "$group"; done; exec "$@") || status=$?
     while read -r file rest; do
         case $file in "$root"/*) swapoff "$file" ;; esac
     done < /proc/swaps
-    [ "$status" = 133 ] || break
+    umount "$root"
+    [ "$status" = 133 ] || exit "$status"
 done
-umount "$root"
-exit "$status"
 """
 
 
@@ -91,11 +93,7 @@ class Machines:
             if machine.watch is None or machine.watch.done():
                 return
             machine.expected = True
-            leader = await asyncio.to_thread(self._leader, machine)
-            if leader is not None:
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(leader, POWER_OFF)
-                await asyncio.wait([machine.watch], timeout=STOP_PATIENCE)
+            await self._power_off(machine, machine.watch)
             await self._cut(machine)
 
     async def reset(self, name: str) -> None:
@@ -196,6 +194,18 @@ class Machines:
                 cure=f"Its console: {self.serial(name)}",
                 detail=last_lines(self.serial(name).read_text(errors="replace")),
             )
+
+    async def _power_off(self, machine: _Machine, watch: asyncio.Task[None]) -> None:
+        """Asks each init that the machine has: one that is just rebooting forgets what it was asked."""
+        asked: set[int] = set()
+        end = asyncio.get_running_loop().time() + STOP_PATIENCE
+        while not watch.done() and asyncio.get_running_loop().time() < end:
+            leader = await asyncio.to_thread(self._leader, machine)
+            if leader is not None and leader not in asked:
+                asked.add(leader)
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(leader, POWER_OFF)
+            await asyncio.wait([watch], timeout=0.2)
 
     async def _begins(self, machine: _Machine, watch: asyncio.Task[None]) -> bool:
         end = asyncio.get_running_loop().time() + BOOT_DEADLINE

@@ -20,8 +20,10 @@ PROGRAMS = {
     "lxcfs": "lxcfs",
     "mke2fs": "e2fsprogs",
     "resize2fs": "e2fsprogs",
+    "e2fsck": "e2fsprogs",
     "losetup": "mount",
     "unshare": "util-linux",
+    "setpriv": "util-linux",
     "apt-config": "apt",
     "dpkg-deb": "dpkg",
 }
@@ -35,6 +37,9 @@ class Need:
 
     missing: str
     command: str
+
+    def __str__(self) -> str:
+        return f"{self.missing}: {self.command}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,10 +37,10 @@ DISK_GB = 10  # of the cached disk; a machine's copy is grown to its own size
 BASE_PACKAGES = (
     "systemd", "systemd-sysv", "dbus", "libpam-systemd", "openssh-server", "sudo", "iproute2", "iputils-ping",
     "ca-certificates", "google-guest-agent", "google-compute-engine-oslogin", "curl", "ifupdown",
-    "isc-dhcp-client", "procps", "python3-minimal", "kmod", "netbase",
+    "isc-dhcp-client", "procps", "python3", "kmod", "netbase", "apparmor", "unattended-upgrades",
 )  # fmt: skip
 # Fetched beforehand into apt's cache: the machine's own `apt-get install` really runs, but downloads little.
-FETCHED_PACKAGES = ("docker.io", "caddy", "zstd", "rsync", "unattended-upgrades", "nftables")
+FETCHED_PACKAGES = ("docker.io", "caddy", "zstd", "rsync", "nftables")
 IMAGE_PACKAGES = ("python3.11-minimal", "python3.11-venv", "ca-certificates", "tzdata", "netbase")
 # The official slim images leave these out too.
 IMAGE_EXCLUDED = ("/usr/share/man/*", "/usr/share/doc/*", "/usr/share/info/*", "/usr/share/locale/*")
@@ -216,7 +216,7 @@ def cache_size() -> int:
 
 
 def drop_cache() -> None:
-    """Removes all trees; labs that run have their own copies and go on."""
+    """Removes all trees. Machines that run have disks of their own; the mirror of a lab that runs loses its images."""
     root = cache_directory()
     if root.is_dir():
         shutil.rmtree(root)
@@ -342,7 +342,9 @@ def _mmdebstrap(
     target: Path, host: HostSettings, packages: Iterable[str], hooks: list[str], options: list[str]
 ) -> None:
     log = target.with_name("mmdebstrap.log")
-    words = ["mmdebstrap", "--mode=root", "--variant=minbase", "--skip=cleanup/apt", f"--logfile={log}"]
+    # A process namespace of its own, that dies when this process is killed, with all that mmdebstrap started.
+    words = ["setpriv", "--pdeathsig", "KILL", "unshare", "--pid", "--fork", "--kill-child", "--mount-proc"]
+    words += ["mmdebstrap", "--mode=root", "--variant=minbase", "--skip=cleanup/apt", f"--logfile={log}"]
     words += [f"--include={','.join(packages)}", *options]
     words += [f"--aptopt={option.removesuffix(';')}" for option in host.apt_options]
     words += [f"--customize-hook={hook}" for hook in hooks]

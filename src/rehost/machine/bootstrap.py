@@ -28,6 +28,8 @@ TEXTS: Final = {
         'APT::Periodic::Update-Package-Lists "1";\nAPT::Periodic::Unattended-Upgrade "1";'
     ),
     "/etc/systemd/journald.conf.d/rehost.conf": "[Journal]\nStorage=persistent\nSystemMaxUse=200M",
+    # A laptop that vanished lets go of its locks within a minute.
+    "/etc/ssh/sshd_config.d/60-rehost.conf": "ClientAliveInterval 15\nClientAliveCountMax 4",
     # Swap is for the build's peak, not for the serving app.
     "/etc/sysctl.d/90-rehost.conf": "vm.swappiness = 10",
 }
@@ -64,6 +66,7 @@ def _script(daemon: str, *, keep_daemon: bool) -> str:
         "KEEP_DAEMON_JSON": "1" if keep_daemon else "0",
         "UPGRADES": TEXTS["/etc/apt/apt.conf.d/20auto-upgrades"],
         "JOURNALD": TEXTS["/etc/systemd/journald.conf.d/rehost.conf"],
+        "SSHD": TEXTS["/etc/ssh/sshd_config.d/60-rehost.conf"],
         "SYSCTL": TEXTS["/etc/sysctl.d/90-rehost.conf"],
     }
     head = "".join(f"{name}={shlex.quote(value)}\n" for name, value in values.items())
@@ -134,7 +137,7 @@ while [ "$tries" -lt {tries} ]; do
   active=$(systemctl show -p ActiveState --value google-startup-scripts.service 2>/dev/null)
   case $active:$result in
     activating:*) ;;
-    *:done) echo done; exit 0 ;;
+    *:done) echo 'done'; exit 0 ;;
     *:failed) echo failed; tail -n 15 "$log" | sed 's/^/log /'; exit 0 ;;
     inactive: | failed:*) [ "$tries" -lt 20 ] || {{ echo "never $active"; exit 0; }} ;;
     active:) echo "never $active"; exit 0 ;;

@@ -19,6 +19,7 @@ FILES: Final = (
     "/etc/docker/daemon.json",
     "/etc/apt/apt.conf.d/20auto-upgrades",
     "/etc/systemd/journald.conf.d/rehost.conf",
+    "/etc/ssh/sshd_config.d/60-rehost.conf",
     "/etc/sysctl.d/90-rehost.conf",
 )
 
@@ -155,6 +156,7 @@ def parse(text: str) -> MachineState:
     memory = {key: int(value.split()[0]) * 1024 for key, value in _pairs(parts["memory"], ":").items()}
     size, available = parts["disk"][1].split()[-2:]  # before them the mount point, which may hold spaces
     live, current = _live(parts["live"])
+    swaps = _swaps(parts["swaps"])
     return MachineState(
         os_id=os_release.get("ID", ""),
         os_version=os_release.get("VERSION_ID", ""),
@@ -162,9 +164,9 @@ def parse(text: str) -> MachineState:
         cpus=int(parts["cpus"][0]),
         memory=memory["MemTotal"],
         memory_available=memory["MemAvailable"],
-        swap=memory.get("SwapTotal", 0),
-        swap_free=memory.get("SwapFree", 0),
-        swap_files=tuple(line.split()[0] for line in parts["swaps"][1:] if line.strip()),
+        swap=sum(size for _, size, _ in swaps),
+        swap_free=sum(size - used for _, size, used in swaps),
+        swap_files=tuple(name for name, _, _ in swaps),
         disk=int(size),
         disk_free=int(available),
         uptime=float(parts["uptime"][0].split()[0]),
@@ -216,6 +218,12 @@ def _caddy(lines: list[str]) -> Mapping[str, Any] | None:
         return None
     found = json.loads(text)
     return found if isinstance(found, dict) else {}
+
+
+def _swaps(lines: list[str]) -> list[tuple[str, int, int]]:
+    """Name, size and used bytes of each swap area (proc(5), /proc/swaps: sizes in KiB)."""
+    rows = (line.split() for line in lines[1:] if line.strip())
+    return [(name, int(size) * 1024, int(used) * 1024) for name, _, size, used, *_ in rows]
 
 
 def _packages(lines: list[str]) -> dict[str, str]:

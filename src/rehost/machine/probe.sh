@@ -5,7 +5,7 @@ api() { curl -sS --max-time 10 --unix-socket /run/docker.sock "http://docker$1" 
 say os
 cat /etc/os-release
 say memory
-grep -E '^(MemTotal|MemAvailable|SwapTotal|SwapFree):' /proc/meminfo
+grep -E '^(MemTotal|MemAvailable):' /proc/meminfo
 say swaps
 cat /proc/swaps
 say cpus

@@ -23,7 +23,7 @@ def command(
     terminal: bool,
     remote: Sequence[str] = (),
 ) -> list[str]:
-    """The ssh command line. remote: words for the machine's shell, quoted here; none opens a shell.
+    """The ssh command line. remote: a command; none opens a shell.
 
     The host key is checked against the keys that the machine published; without them, as the user's own
     configuration says.
@@ -41,7 +41,8 @@ def command(
         words.append("-t")
     words.append(f"{reach.user}@{reach.address}" if reach.user else reach.address)
     if remote:
-        words += ["--", shlex.join(remote)]
+        # One word is a line for the machine's shell, as with ssh itself; of several each stays the word that it is.
+        words += ["--", remote[0] if len(remote) == 1 else shlex.join(remote)]
     return words
 
 

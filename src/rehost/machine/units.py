@@ -23,6 +23,9 @@ flock 8
 case $(systemctl show -p ActiveState --value "$unit") in
   active | activating | deactivating | reloading) echo "{attached}$(cat "$dir/tag" 2>/dev/null)" ;;
   *)
+    # Whoever still reads how the work before this ended may finish; one that hangs is not waited for.
+    exec 7>>"$dir/readers"
+    flock -w 5 7 || :
 {prepare}
     cat >"$dir/script" <<'{end}'
 {script}
@@ -33,10 +36,9 @@ case $(systemctl show -p ActiveState --value "$unit") in
     systemctl reset-failed "$unit" 2>/dev/null || :
     systemd-run --quiet --collect --unit="$unit" --description="$about" \\
       -p StandardOutput="append:$dir/log" -p StandardError="append:$dir/log" -p UMask=0077 {properties} \\
-      /bin/sh -c 'sh "$0/script"; echo $? >"$0/result.new"; mv "$0/result.new" "$0/result"' "$dir" 8>&- || exit 70
+      /bin/sh -c 'sh "$0/script"; echo $? >"$0/result.new"; mv "$0/result.new" "$0/result"' "$dir" 7>&- 8>&- || exit 70
     ;;
 esac
-exec 8>&-
 """
 
 # A subshell: its `exit` ends the preparation alone.
@@ -48,6 +50,9 @@ _PREPARE: Final = """    (
 """
 
 _FOLLOW: Final = """
+exec 7>>"$dir/readers"
+flock -s 7
+exec 8>&-
 pid=$(systemctl show -p MainPID --value "$unit")
 if [ "${{pid:-0}}" = 0 ]; then cat "$dir/log"; else tail -n +1 -s 0.1 -f --pid="$pid" "$dir/log"; fi
 # The unit's shell writes the result after its script; systemd may still be tidying up.
@@ -57,7 +62,7 @@ while [ "$(systemctl show -p ActiveState --value "$unit")" = deactivating ] && [
   sleep 0.1
 done
 # The log may end in the middle of a line; the mark begins one.
-if [ -n "$(tail -c 1 "$dir/log" 2>/dev/null)" ]; then echo; fi
+if [ -s "$dir/log" ] && [ "$(tail -c 1 "$dir/log" | wc -l)" = 0 ]; then echo; fi
 echo "{result}$(cat "$dir/result" 2>/dev/null || echo lost)"
 """
 
@@ -107,7 +112,12 @@ def start_script(work: Work) -> str:
     return "\n".join(f"{k}={shlex.quote(v)}" for k, v in head.items()) + start + _FOLLOW.format(result=RESULT)
 
 
-async def run_unit(machine: Machine, work: Work, on_line: Callable[[str], None]) -> Ended:
+async def run_unit(
+    machine: Machine,
+    work: Work,
+    on_line: Callable[[str], None],
+    on_attached: Callable[[str], None] = lambda _tag: None,
+) -> Ended:
     """Runs or attaches, hands over each line of the log, returns how it ended.
 
     Raises MachineError when the unit vanished without a result (a reboot, an out-of-memory kill).
@@ -122,6 +132,7 @@ async def run_unit(machine: Machine, work: Work, on_line: Callable[[str], None])
             result = text[len(RESULT) :]
         elif text.startswith(ATTACHED):
             attached = text[len(ATTACHED) :]
+            on_attached(attached)
         elif text.startswith(PREPARED):
             prepared = int(text[len(PREPARED) :])
         else:

@@ -86,6 +86,7 @@ async def build(
     serving: str,
     say: Callable[[str], None],
     log: Callable[[str], None],
+    note: Callable[[str], None],
 ) -> str:
     """Builds, or attaches to the same build that runs already; returns the image's id.
 
@@ -100,6 +101,10 @@ async def build(
         tag=context,
         script=build_script(app, context, args, fingerprint),
     )
+
+    def attached(running: str) -> None:
+        note(f"{'this' if running == context else 'another'} build runs on the machine already; following it")
+
     while True:
         lines: list[str] = []
 
@@ -111,10 +116,10 @@ async def build(
             if step := _STEP.match(text):
                 say(step[2])
 
-        ended = await units.run_unit(machine, work, line)
+        ended = await units.run_unit(machine, work, line, attached)
         if ended.attached_tag in (None, context):
             break
-        say("another build has ended; now this one")
+        note("the other build has ended; now this one")
     if ended.status == _OTHER_FILES:
         raise BuildFailed(
             "somebody else has sent other files to be built at the same time.",

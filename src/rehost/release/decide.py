@@ -140,7 +140,7 @@ def to_prune(state: MachineState, keep: int, next_one: int) -> list[int]:
     stay = {next_one, state.current}
     good = [r.number for r in state.releases if r.state in RETURNABLE and r.number not in stay]
     room = max(keep - len(stay - {0}), 0)
-    stay.update(sorted(good)[len(good) - room :] if room else ())
+    stay.update(sorted(good, reverse=True)[:room])
     return [release.number for release in state.releases if release.number not in stay]
 
 

@@ -15,9 +15,10 @@ mark() {
   printf '%s\n' "$2" >"$home/releases/$1/state.new"
   mv "$home/releases/$1/state.new" "$home/releases/$1/state"
 }
-# Standard error of the tools goes where the reason is told from.
+# say WORD TEXT: one line. Not by echo, which would take what an app says for escapes.
+say() { printf '%s %s\n' "$1" "$(printf '%s' "$2" | tr '\n' ' ')"; }
 fail() {
-  echo "@fail $1"
+  say @fail "$1"
   if docker inspect "$name" >/dev/null 2>&1; then
     docker logs --tail 50 "$name" 2>&1 | sed 's/^/@log /'
     docker rm -f "$name" >/dev/null 2>&1
@@ -33,16 +34,16 @@ ask() {
   code=$(curl -s -o "$answer" -m 5 -w '%{http_code}' -H "Host: $2" "$1" 2>/dev/null) || :
   text=$(head -c 200 "$answer" | tr '\n\r\t' '   ')
 }
-# send FILE URL [OPTION...]: posts JSON, sets $code; the other side's words, or curl's, are in $answer.
+# send FILE URL [OPTION...]: posts JSON, sets $code; the other side's words are in $answer, curl's in the log.
 send() {
   file=$1 url=$2
   shift 2
   : >"$answer"
   code=$(curl -sS -o "$answer" -w '%{http_code}' -H 'Content-Type: application/json' --data-binary "@$file" "$@" \
-    "$url" 2>>"$answer") || :
+    "$url") || echo 'no answer' >"$answer"
 }
 healthy() { [ "$code" -ge "$LOW" ] && [ "$code" -le "$HIGH" ]; }
-heard() { if [ "$code" = 000 ]; then echo 'no answer'; else echo "$code $text"; fi; }
+heard() { if [ "$code" = 000 ]; then echo 'no answer'; else printf '%s %s\n' "$code" "$text"; fi; }
 
 was=$(cat "$dir/state" 2>/dev/null || echo prepared)
 now=
@@ -86,7 +87,7 @@ while :; do
   ask "http://127.0.0.1:$PORT$HEALTH" "$HOST"
   waited=$(($(date +%s) - begin))
   if healthy; then
-    echo "@try healthy after ${waited}s: $(heard)"
+    say @try "healthy after ${waited}s: $(heard)"
     break
   fi
   running=$(docker inspect -f '{{.State.Running}} {{.State.ExitCode}} {{.State.OOMKilled}}' "$name")
@@ -95,7 +96,7 @@ while :; do
     *true) fail "the container ran out of its memory limit" ;;
     *) fail "the container ended by itself with status $(echo "$running" | cut -d' ' -f2)" ;;
   esac
-  if [ "$(heard)" != "$last" ] || [ $((waited % 5)) = 0 ]; then echo "@try after ${waited}s: $(heard)"; fi
+  if [ "$(heard)" != "$last" ] || [ $((waited % 5)) = 0 ]; then say @try "after ${waited}s: $(heard)"; fi
   last=$(heard)
   if [ "$waited" -ge "$DEADLINE" ]; then
     fail "not healthy within ${DEADLINE}s: $HEALTH gave $(heard)"
@@ -142,7 +143,7 @@ if ! healthy; then
   fail "through the proxy, $HEALTH gave $(heard)"
 fi
 mark "$N" live
-echo "@live $N $(heard)"
+say @live "$N $(heard)"
 
 if [ -n "$old" ] && [ "$old" != "$N" ]; then
   echo "@step letting release $old finish its requests"

@@ -1,0 +1,18 @@
+"""httpx without its own command line, which it imports along with rich whenever both are installed.
+
+That costs a fifth of a nothing-changed run (70 of 330 ms measured). httpx treats the part as optional: when the
+import fails it goes on without. Import this module before httpx, everywhere.
+"""
+
+from __future__ import annotations
+
+import sys
+from types import ModuleType
+from typing import cast
+
+# None in sys.modules makes an import of that name fail (the import system's documented way to block a module).
+sys.modules.setdefault("httpx._main", cast(ModuleType, None))
+
+import httpx  # noqa: E402
+
+__all__ = ["httpx"]

@@ -1,0 +1,245 @@
+"""The probe: what the recorded answer of a real machine means, and the script itself, run by a real sh."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from machine_state import APP, SERVING, serving
+
+from rehost.machine import probe
+from rehost.machine.probe import MARK, PACKAGES, Health, Unit, parse
+
+GIB = 2**30
+
+
+def section(text: str, name: str, *lines: str) -> str:
+    """The text with one section's lines replaced."""
+    before, _, rest = text.partition(f"{MARK} {name}\n")
+    _, _, after = rest.partition(f"{MARK} ")
+    return "\n".join([before.rstrip("\n"), f"{MARK} {name}", *lines, f"{MARK} {after}"])
+
+
+def test_a_machine_that_serves() -> None:
+    state = parse(SERVING)
+    assert (state.os_id, state.os_version, state.os_name) == ("debian", "12", "Debian GNU/Linux 12 (bookworm)")
+    assert (state.cpus, state.memory, state.swap_files) == (2, GIB, ("/var/lib/rehost/swap",))
+    assert 15 * GIB < state.disk_free < state.disk < 20 * GIB
+    assert set(state.packages) == set(PACKAGES)
+    assert state.packages["docker.io"] == "20.10.24+dfsg1-1+deb12u1+b6"
+    assert json.loads(state.files["/etc/docker/daemon.json"] or b"")["live-restore"] is True
+    assert state.unit("docker.service") == Unit("active", "running", "enabled", "success")
+    assert state.unit("caddy.service") == Unit("inactive", "dead", "masked", "success")
+    assert state.unit("nobody-knows.service") == Unit()
+    assert state.bootstrap == {"version": "e34722bc060be1d9", "result": "done", "step": "ready"}
+    assert state.docker_version == "20.10.24+dfsg1"
+    (container,) = state.containers
+    assert (container.name, container.app, container.release) == (f"{APP}-1", APP, 1)
+    assert (container.state, container.ports) == ("running", (20000,))
+    assert state.container(APP, 1) is container
+    assert state.container("other", 1) is None
+    (image,) = state.images
+    assert image.id == container.image
+    assert image.tags == (f"rehost/{APP}:b8e50084af5e",)
+    assert state.ports == {APP: (20000, 20001)}
+    assert (state.live_slot, state.current) == ("a", 1)
+    assert state.health is not None
+    assert (state.health.status, state.health.seconds) == (200, 0.009713)
+    assert state.health.text.startswith('{"status":"ok"')
+    release = state.release(1)
+    assert release is not None
+    assert (release.state, release.record["context"]) == ("live", image.context)
+    assert state.release(2) is None
+
+
+def test_before_the_first_release() -> None:
+    text = SERVING
+    for name, lines in {
+        "containers": ["[]", ""],
+        "images": ["[]", ""],
+        "caddy": ["null", ""],
+        "ports": [],
+        "live": [],
+        "health": [],
+        "releases": [],
+    }.items():
+        text = section(text, name, *lines)
+    state = parse(text)
+    assert (state.containers, state.images, state.releases, state.health) == ((), (), (), None)
+    assert (state.live_slot, state.current, dict(state.ports)) == ("", 0, {})
+    assert state.caddy == {}  # it runs, and has no configuration yet
+
+
+def test_docker_and_caddy_absent() -> None:
+    text = SERVING
+    for name in ("docker", "containers", "images", "caddy"):
+        text = section(text, name, "")
+    state = parse(section(text, "packages", "ca-certificates ii  20250419~deb12u2", "curl un "))
+    assert (state.docker_version, state.containers, state.images, state.caddy) == ("", (), (), None)
+    assert dict(state.packages) == {"ca-certificates": "20250419~deb12u2"}
+
+
+def test_a_docker_that_answers_with_an_error_has_no_containers() -> None:
+    assert parse(section(SERVING, "containers", '{"message":"layer does not exist"}')).containers == ()
+
+
+@pytest.mark.parametrize(
+    ("line", "version"),
+    [
+        ("docker.io ii  1.2", "1.2"),
+        ("docker.io hi  1.2", "1.2"),  # apt-mark hold
+        ("docker.io un ", None),
+        ("docker.io rc  1.2", None),  # removed, its configuration is left
+        ("docker.io iU  1.2", None),  # unpacked, not configured
+        ("docker.io iF  1.2", None),  # half configured
+    ],
+)
+def test_states_of_a_package(line: str, version: str | None) -> None:
+    assert parse(section(SERVING, "packages", line)).packages.get("docker.io") == version
+
+
+def test_units_that_systemd_does_not_know() -> None:
+    units = parse(
+        section(
+            SERVING,
+            "units",
+            "Result=success",
+            "Id=docker.service",
+            "ActiveState=failed",
+            "SubState=failed",
+            "UnitFileState=",
+            "",
+            "",
+            "ActiveState=active",  # a block without a name is nobody's
+            "",
+            "Id=odd@name\\x2d1.service",
+            "ActiveState=reloading",
+        )
+    ).units
+    assert units["docker.service"] == Unit("failed", "failed", "", "success")
+    assert not units["docker.service"].running
+    assert units["odd@name\\x2d1.service"].running
+    assert len(units) == 2
+
+
+def test_files() -> None:
+    lines = ["- /etc/none", " /etc/empty", "//4A /etc/bytes", "eA== /etc/with a space"]
+    found = parse(section(SERVING, "files", *lines)).files
+    assert found == {
+        "/etc/none": None,
+        "/etc/empty": b"",
+        "/etc/bytes": b"\xff\xfe\x00",
+        "/etc/with a space": b"x",
+    }
+
+
+def test_a_mount_point_with_a_space() -> None:
+    state = parse(section(SERVING, "disk", "Mounted on 1B-blocks Avail", "/srv/my disk 100 50"))
+    assert (state.disk, state.disk_free) == (100, 50)
+
+
+def test_containers_of_other_apps_and_without_a_port() -> None:
+    listed = [
+        {"Id": "1", "Names": ["/shop-3"], "Labels": {"rehost.app": "shop", "rehost.release": "3"}, "Ports": []},
+        {"Id": "2", "Names": None, "Labels": None, "State": "created", "Ports": [{"PrivatePort": 8080}]},
+    ]
+    shop, nameless = parse(section(SERVING, "containers", json.dumps(listed))).containers
+    assert (shop.app, shop.release, shop.ports) == ("shop", 3, ())
+    assert (nameless.name, nameless.app, nameless.release, nameless.ports) == ("", "", 0, ())
+
+
+def test_releases_come_in_the_order_of_their_numbers() -> None:
+    state = parse(section(SERVING, "releases", '10 live {"a": 1}', '9 replaced {"b": 2}', "2 failed {}"))
+    assert [(r.number, r.state) for r in state.releases] == [(2, "failed"), (9, "replaced"), (10, "live")]
+
+
+@given(st.integers(min_value=0, max_value=len(SERVING) - len(f"{MARK} end\n")))
+def test_a_probe_that_broke_off_is_never_taken_for_a_whole_one(length: int) -> None:
+    with pytest.raises((ValueError, KeyError, IndexError)):
+        parse(SERVING[:length])
+
+
+@given(st.text(st.characters(blacklist_characters="\r", blacklist_categories=["Cs"]), max_size=80))
+def test_whatever_the_app_answers(text: str) -> None:
+    # The script puts a space before a line that begins with the mark, and drops carriage returns.
+    told = text.replace(MARK, f" {MARK}")
+    state = parse(section(SERVING, "health", *told.split("\n"), "200 0.5"))
+    assert state.health == Health(200, 0.5, told.strip())
+    assert state.current == 1
+
+
+# -- the script --------------------------------------------------------------------------------------------
+
+
+def run(tmp_path: Path, **programs: str) -> str:
+    """What the script says on this computer, where these programs (sh) stand in for the system's."""
+    programs = {"curl": "exit 7", "dpkg-query": "exit 1", "systemctl": "exit 1", **programs}
+    bin_ = tmp_path / "bin"
+    bin_.mkdir()
+    for name, body in programs.items():
+        (bin_ / name).write_text(f"#!/bin/sh\n{body}\n")
+        (bin_ / name).chmod(0o755)
+    home = tmp_path / "rehost"
+    script = probe.script(APP, "/health?a=1&b=it's", "api.example.com").replace("/var/lib/rehost", str(home))
+    done = subprocess.run(
+        ["sh", "-s"],
+        input=script.replace("--output=target,size,avail /var/lib", "--output=target,size,avail /"),
+        env={**os.environ, "PATH": f"{bin_}:{os.environ['PATH']}"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return done.stdout
+
+
+def test_the_script_where_nothing_is_installed(tmp_path: Path) -> None:
+    state = parse(run(tmp_path))
+    assert state.memory > 0
+    assert state.disk >= state.disk_free > 0
+    assert state.cpus > 0
+    assert (dict(state.packages), state.docker_version, state.caddy, state.releases) == ({}, "", None, ())
+    assert (dict(state.units), dict(state.bootstrap), state.current, state.health) == ({}, {}, 0, None)
+    assert set(state.files) == set(probe.FILES)
+
+
+def test_the_script_reads_what_releases_left(tmp_path: Path) -> None:
+    app = tmp_path / "rehost" / APP
+    for number, record in ((1, '{"number":\n1}'), (2, '{"number": 2}')):
+        (app / "releases" / str(number)).mkdir(parents=True)
+        (app / "releases" / str(number) / "release.json").write_text(record)
+    (app / "releases/1/state").write_text("replaced\n")
+    (app / "releases/.new").mkdir()  # cut off while it was written
+    (app / "releases/.new/release.json").write_text("{")
+    (app / "live").mkdir()
+    (app / "live/a").write_text("1\n")
+    (app / "live/b").write_text("2\n")
+    (app / "ports").write_text("20000 20001\n")
+    (tmp_path / "rehost/shop").mkdir()
+    (tmp_path / "rehost/shop/ports").write_text("20002 20003\n")
+    answer = f"body\\r\\n{MARK} live\\na 7\\n"
+    curl = f"""case "$*" in
+  *"Host: api.example.com"*"http://127.0.0.1:80/health?a=1&b=it's") printf '{answer}\\n503 0.25\\n' ;;
+  *localhost:2019*) echo '{{"apps":{{}}}}' ;;
+esac"""
+    state = parse(run(tmp_path, curl=curl))
+    assert (state.live_slot, state.current) == ("b", 2)  # b wins, for the proxy too
+    assert [(r.number, r.state, r.record) for r in state.releases] == [
+        (1, "replaced", {"number": 1}),
+        (2, "prepared", {"number": 2}),
+    ]
+    assert state.ports == {APP: (20000, 20001), "shop": (20002, 20003)}
+    assert state.caddy == {"apps": {}}
+    assert state.health == Health(503, 0.25, f"body\n {MARK} live\na 7")
+
+
+def test_no_section_is_left_out(tmp_path: Path) -> None:
+    def marks(text: str) -> list[str]:
+        return [line for line in text.splitlines() if line.startswith(MARK)]
+
+    assert marks(run(tmp_path)) == marks(SERVING)
+    assert serving().current == 1

@@ -14,7 +14,6 @@ from rehost.lab.places import Places
 from suite import REPOSITORY, Lab, Laptop
 from tiny import GCE, plant
 
-
 # The lab's server is a process of its own and must find the same sources.
 os.environ["PYTHONPATH"] = str(REPOSITORY / "src")
 

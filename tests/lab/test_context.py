@@ -9,6 +9,7 @@ import tarfile
 from pathlib import Path
 
 import pytest
+
 from suite import Laptop
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "unit"))
@@ -20,7 +21,8 @@ export DOCKER_BUILDKIT=1
 cd /tmp/cases
 for case in *; do
   echo "case $case"
-  docker build -q -f /tmp/Dockerfile --output type=tar,dest=/tmp/out.tar "$case" >/tmp/build.log 2>&1 || sed 's/^/fault /' /tmp/build.log
+  docker build -q -f /tmp/Dockerfile --output type=tar,dest=/tmp/out.tar "$case" >/tmp/build.log 2>&1 ||
+    sed "s/^/fault /" /tmp/build.log
   tar -tf /tmp/out.tar | sed 's/^/name /'
   rm -f /tmp/out.tar
 done
@@ -34,13 +36,18 @@ def docker_sends(tiny: Laptop, tmp_path_factory: pytest.TempPathFactory) -> dict
     for number, case in enumerate(CASES):
         directory = root / f"{number:03}"
         directory.mkdir()
-        plant(directory, case)
+        plant(directory, case.files)
+        (directory / ".dockerignore").write_bytes(case.ignore)
     archive = io.BytesIO()
     with tarfile.open(fileobj=archive, mode="w:gz") as tar:
         tar.add(root, "cases")
     unpack = "sudo sh -c 'rm -rf /tmp/cases; tar -xz -C /tmp && printf \"FROM scratch\\nCOPY . /\\n\" >/tmp/Dockerfile'"
     subprocess.run(
-        tiny.line("ssh", "--", unpack), cwd=tiny.directory, env=dict(tiny.environ), input=archive.getvalue(), check=True
+        tiny.line("ssh", "--", unpack),
+        cwd=tiny.directory,
+        env=dict(tiny.environ),
+        input=archive.getvalue(),
+        check=True,
     )
     found: dict[str, set[str]] = {}
     names: set[str] = set()
@@ -58,7 +65,10 @@ def docker_sends(tiny: Laptop, tmp_path_factory: pytest.TempPathFactory) -> dict
 def test_the_context_is_exactly_what_docker_copies(docker_sends: dict[str, set[str]]) -> None:
     wrong = []
     for number, case in enumerate(CASES):
-        theirs, ours = docker_sends[f"{number:03}"], {name.partition(" -> ")[0] for name in case.sent}
+        theirs, ours = (
+            docker_sends[f"{number:03}"] - {".dockerignore"},
+            {name.partition(" -> ")[0] for name in case.sent},
+        )
         if theirs != ours:
             wrong.append(f"{case.name}: only Docker {sorted(theirs - ours)}, only we {sorted(ours - theirs)}")
     assert len(docker_sends) == len(CASES)

@@ -153,8 +153,12 @@ def test_a_build_goes_on_without_the_laptop_and_the_next_up_follows_it(tiny: Lap
     process.wait()
     again = tiny.run("up")
     assert "runs on the machine already" in again.said
-    assert tiny.inside("journalctl -o cat --no-pager -u rehost-tiny-build | grep -c Started").strip().isdigit()
-    layers = tiny.inside('docker history --no-trunc --format "{{.CreatedBy}}" $(docker ps -q --format "{{.Image}}")')
+    assert (
+        tiny.inside("journalctl -o cat --no-pager -u rehost-tiny-build | grep -c Started").strip().isdigit()
+    )
+    layers = tiny.inside(
+        'docker history --no-trunc --format "{{.CreatedBy}}" $(docker ps -q --format "{{.Image}}")'
+    )
     assert layers.count("sleep 12") == 1
     file.write_text(good)
     tiny.run("up")

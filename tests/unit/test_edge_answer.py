@@ -7,9 +7,9 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import pytest
-from ssh_here import asynced
 
 from rehost.edge.answer import ask
+from ssh_here import asynced
 
 
 @asynccontextmanager

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from machine_state import APP, serving
 
+from machine_state import APP, serving
 from rehost.edge import caddy
 
 APPS = st.sampled_from(["content-api", "shop", "blog", "a"])

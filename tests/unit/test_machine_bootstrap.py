@@ -14,10 +14,19 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from machine_state import serving
 
+from machine_state import serving
 from rehost.machine import bootstrap, units
-from rehost.machine.bootstrap import ACTION, DAEMON, DAEMON_FILE, TEXTS, daemon_json, drift, plan, startup_script
+from rehost.machine.bootstrap import (
+    ACTION,
+    DAEMON,
+    DAEMON_FILE,
+    TEXTS,
+    daemon_json,
+    drift,
+    plan,
+    startup_script,
+)
 from rehost.machine.probe import PACKAGES, MachineState, Unit
 from rehost.machine.ssh import Machine, MachineError, Output
 from rehost.run.plan import Change

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from machine_state import APP, SERVING, serving
 
+from machine_state import APP, SERVING, serving
 from rehost.machine import probe
 from rehost.machine.probe import MARK, PACKAGES, Health, Unit, parse
 

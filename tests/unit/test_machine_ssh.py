@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from ssh_here import USER, Server, asynced, key, key_file, machine, public, serving
 
 from rehost.machine.ssh import Machine, MachineError, ScriptFailed, Unreachable, connect
+from ssh_here import USER, Server, asynced, key, key_file, machine, public, serving
 
 
 @pytest.fixture(autouse=True)

@@ -11,11 +11,11 @@ import asyncssh
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from ssh_here import key, public
 
 from rehost.cloud.model import Reach
 from rehost.machine import keys
 from rehost.machine.terminal import command, known_hosts
+from ssh_here import key, public
 
 GCE = Reach("203.0.113.7", "ada", (public("host"), public("another")), "123")
 

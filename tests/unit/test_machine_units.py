@@ -10,12 +10,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import systemd_fake
-from ssh_here import Moved, asynced, machine
 
+import systemd_fake
 from rehost.machine import units
 from rehost.machine.ssh import Machine, MachineError, Output, ScriptFailed
 from rehost.machine.units import ATTACHED, PREPARED, RESULT, Ended, Work, run_unit, start_script
+from ssh_here import Moved, asynced, machine
 
 
 def work(script: str = "echo working", **more: str) -> Work:

@@ -11,14 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import systemd_fake
 from hypothesis import given
 from hypothesis import strategies as st
+
+import systemd_fake
 from machine_state import APP
+from rehost.release.build import BuildFailed, build, build_script, failing_step, tag
 from ssh_here import Moved, asynced, machine
 from test_machine_bootstrap import shellcheck
-
-from rehost.release.build import BuildFailed, build, build_script, failing_step, tag
 
 CONTEXT = "sha256:" + "c" * 64
 SHIPPED = "f" * 64

@@ -27,6 +27,7 @@ DOCKERFILE = "FROM python:3.11-slim\nEXPOSE 8080\nCOPY . .\n"
 def findings(directory: Path, toml: str = TOML, dockerfile: str | None = DOCKERFILE) -> list[Finding]:
     (directory / "rehost.toml").write_text(toml)
     (directory / ".env.prod").write_text("A=1\n")
+    (directory / ".env.prod").chmod(0o600)
     (directory / ".dockerignore").write_text(".env*\n.rehost\n")
     if dockerfile is not None:
         (directory / "Dockerfile").write_text(dockerfile)

@@ -8,9 +8,8 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from machine_state import APP, container, fresh, image, releases, serving
-from test_release_container import SETTINGS
 
+from machine_state import APP, container, fresh, image, releases, serving
 from rehost.machine.bootstrap import ACTION as BOOTSTRAP
 from rehost.machine.probe import MachineState, ReleaseRecord
 from rehost.release import decide
@@ -19,6 +18,7 @@ from rehost.release.decide import BUILD, RELEASE, ROUTES, SHIP, TIDY, Desired
 from rehost.run.errors import Refused
 from rehost.run.plan import Change, Plan
 from rehost.run.secret import Secret
+from test_release_container import SETTINGS
 
 CONTEXT = "sha256:" + "a" * 64
 OTHER = "sha256:" + "b" * 64

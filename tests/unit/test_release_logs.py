@@ -6,13 +6,13 @@ import asyncio
 from pathlib import Path
 
 import pytest
-from machine_state import APP
-from ssh_here import Moved, asynced, machine
-from test_machine_bootstrap import shellcheck
 
+from machine_state import APP
 from rehost.machine.ssh import MachineError
 from rehost.release.logs import Order, show
 from rehost.run.errors import RehostError, UsageError
+from ssh_here import Moved, asynced, machine
+from test_machine_bootstrap import shellcheck
 
 DOCKER = """echo "$*" >>"${0%/*}/../calls"
 [ ! -f "${0%/*}/../error" ] || { cat "${0%/*}/../error" >&2; exit 1; }
@@ -87,7 +87,7 @@ def test_times(since: str) -> None:
 @pytest.mark.parametrize("since", ["yesterday", "10", "1d", "10m; id", "-5m", "2026-11-22 10:00", "10m\n"])
 def test_what_is_no_time(since: str) -> None:
     with pytest.raises(UsageError) as wrong:
-        _ = order(since=since).script
+        order(since=since)
     assert repr(since) in wrong.value.what
     assert '"10m"' in wrong.value.cure
 

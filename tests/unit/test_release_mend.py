@@ -6,11 +6,11 @@ import json
 from pathlib import Path
 
 import pytest
-from machine_state import APP
-from ssh_here import asynced, machine
 
+from machine_state import APP
 from rehost.machine.ssh import ScriptFailed
 from rehost.release.mend import load_routes, remove_app, stop_containers
+from ssh_here import asynced, machine
 
 CURL = """cat >"${0%/*}/../sent"
 echo "$*" >>"${0%/*}/../calls"

@@ -11,21 +11,21 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import docker_fake
 import pytest
+
+import docker_fake
 import systemd_fake
 from machine_state import APP, image, releases, serving
 from machine_state import fresh as fresh_state
-from ssh_here import Moved, asynced, machine
-from test_machine_bootstrap import shellcheck
-from test_release_container import AWKWARD, SETTINGS
-
 from rehost.machine.probe import MachineState
 from rehost.release import decide, switch
 from rehost.release.container import Revision, Settings, fingerprints
 from rehost.release.switch import Progress, ReleaseFailed, Switch
 from rehost.run.errors import Refused
 from rehost.run.secret import Secret
+from ssh_here import Moved, asynced, machine
+from test_machine_bootstrap import shellcheck
+from test_release_container import AWKWARD, SETTINGS
 
 PORTS = (20000, 20001)
 QUICK = replace(SETTINGS, health_deadline=4, stop_grace=1)

@@ -53,7 +53,7 @@ async def set_(session: Session, name: str) -> None:
         value = click.prompt(f"Value of {name}", hide_input=True, default="", show_default=False)
     else:
         # As bytes: text would turn "\r\n" into "\n".
-        value = dotenv.decode(click.get_binary_stream("stdin").read(), "standard input").removesuffix("\n")
+        value = dotenv.decode(sys.stdin.buffer.read(), "standard input").removesuffix("\n")
     session.bus.scrubber.add([Secret(value)])
     file = _file_of(project, name)
     changed = dotenv.write(project.directory / file, {name: Secret(value)})

@@ -36,10 +36,10 @@ async def command(
             cure="Put a backslash before characters with a meaning of their own, such as ( [ and *.",
         ) from None
     project = config.load(session.directory)
+    order = logs.Order(project.app, follow=follow, since=since or "", lines=lines, number=number)
     making.learn_secrets(session, project)
     async with site(project) as here:
         machine = await here.connect(session.progress)
-        order = logs.Order(project.app, follow=follow, since=since or "", lines=lines, number=number)
 
         def line(text: str) -> None:
             if wanted is None or wanted.search(text):

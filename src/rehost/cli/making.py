@@ -31,6 +31,7 @@ from rehost.run.plan import Action, Plan
 from rehost.run.secret import Secret
 
 CONNECT: Final = "machine/connect"
+LATER: Final = "machine/later"
 # Actions of the cloud's plan after which an open connection is worth nothing any more.
 _BREAKING: Final = ("machine-type/", "power/", "instance/", "external/")
 
@@ -127,6 +128,14 @@ def whole_plan(here: Site, wanted: Wanted) -> Plan:
     actions = [*in_cloud, *machine_actions(here, wanted)]
     if here.state is None:
         needs = tuple(action.id for action in in_cloud)
+        if here.observed is not None and here.observed.instance is not None:
+            # It stands and does not let us in yet: what is on it is unknown, and not to be called new.
+            later = Action(
+                LATER, "run", "what the machine turns out to need: it cannot be read yet", needs=(CONNECT,)
+            )
+            return Plan.of(
+                [*in_cloud, Action(CONNECT, "run", "reach the machine over ssh", needs=needs), later]
+            )
         actions.append(Action(CONNECT, "run", "reach the machine over ssh", needs=needs))
         actions = [
             Action(a.id, a.verb, a.what, a.changes, (*a.needs, CONNECT), a.retries)
@@ -154,20 +163,21 @@ async def make(session: Session, here: Site, wanted: Wanted, announced: Plan) ->
         await session.apply(reach, {CONNECT: lambda doing: _connect(here, doing)})
     await settle(session, here)
     plan = Plan.of(machine_actions(here, wanted))
-    if {action.id for action in plan.actions} - {action.id for action in announced.actions}:
+    if plan and {action.id for action in plan.actions} - {action.id for action in announced.actions}:
         # What the machine shows now needs more than was announced.
         session.show_plan(plan)
     await session.apply(plan, machine_doers(here, wanted))
 
 
 async def settle(session: Session, here: Site) -> None:
-    """Lets a release that is under way on the machine end: its outcome decides what is left to do."""
+    """Lets a build or release that is under way on the machine end: its outcome decides what is left to do."""
     app = here.project.app
-    unit = f"rehost-{app}-release.service"
-    if here.state is not None and here.machine is not None and here.state.unit(unit).running:
-        session.note("a release is being made on the machine already; following it")
-        await units.follow(here.machine, unit, f"/var/lib/rehost/{app}/release", session.progress)
-        await here.probe()
+    for kind in ("build", "release"):
+        unit = f"rehost-{app}-{kind}.service"
+        if here.state is not None and here.machine is not None and here.state.unit(unit).running:
+            session.note(f"a {kind} runs on the machine already; following it")
+            await units.follow(here.machine, unit, f"/var/lib/rehost/{app}/{kind}", session.progress)
+            await here.probe()
 
 
 async def _connect(here: Site, doing: Doing) -> None:
@@ -243,6 +253,7 @@ def machine_doers(here: Site, wanted: Wanted) -> dict[str, Doer]:
             say=doing.progress,
             log=doing.log,
         )
+        here.released = seen.live
         doing.note(f"release {seen.live} serves; {desired.settings.health} answers {seen.answer}")
 
     async def routes(doing: Doing) -> None:
@@ -342,20 +353,20 @@ async def tell(session: Session, here: Site) -> int:
     """Asks the app from this computer, as the world does, and says what it answered."""
     project = here.project
     got = await answer.ask(here.address, "/", project.domain.name or "")
-    state = await here.probe()
+    release = here.released or state_of(here).current
     session.result(
         changed=True,
         url=got.url,
         status=got.status,
         answer=got.text,
-        release=state.current,
+        release=release,
         address=here.address,
     )
     if got.status == 0:
         raise RehostError(
-            f"release {state.current} is healthy on the machine, and {got.url} does not answer from here: {got.text}.",
+            f"release {release} is healthy on the machine, and {got.url} does not answer from here: {got.text}.",
             where=here.machine.label if here.machine else "",
-            serving=here.serving,
+            serving=f"release {release}",
             cure="Does a firewall on the way close port 80? `rehost plan` shows what is amiss in the cloud.",
         )
     session.out(f"{got.url} answers {got.status}: {got.text.strip()}")

@@ -13,6 +13,7 @@ async def command(session: Session) -> None:
     """Show what `rehost up` would change, and change nothing."""
     from rehost.cli import making
     from rehost.cli.site import site
+    from rehost.cloud import check as cloud_check
     from rehost.cloud import plan as cloud_plan
     from rehost.project import config
 
@@ -24,6 +25,9 @@ async def command(session: Session) -> None:
         plan = making.whole_plan(here, wanted)
         session.show_plan(plan)
         if here.cloud is not None and here.observed is not None:
+            cost = cloud_check.free_tier(here.cloud)
+            session.out(f"\nCost: {cost.what} {cost.cure}".rstrip())
+            session.result(cost=cost.what)
             for remark in cloud_plan.remarks(here.cloud, here.observed):
                 session.warning(f"{remark.what} {remark.cure}".strip())
         session.result(actions=[action.as_json() for action in plan.actions])

@@ -20,11 +20,13 @@ from rehost.run.secret import Secret
 ENV_FILE: Final = ".env.prod"
 # Not copied: what is no part of the app, and what an earlier move left.
 _LEFT: Final = (".git", ".rehost", "rehost.toml", ".venv", "node_modules", "__pycache__", ".env.prod")
+_EXAMPLE: Final = Path(__file__).resolve().parents[3] / "examples" / "content-api"
+OWN_ENV: Final = ".env.rehearsal"
 
 
 def example() -> Path:
     """The reference backend of this checkout. Raises UsageError in an installation without one."""
-    found = Path(__file__).resolve().parents[3] / "examples" / "content-api"
+    found = _EXAMPLE
     if not found.is_dir():
         raise UsageError(
             "the reference backend is not part of an installed rehost.",
@@ -41,19 +43,22 @@ def place(lab: str) -> Path:
 
 def rehearse(session: Session, lab: str, app: Path, *, keep: bool) -> int:
     """The whole move. On failure everything stays up to be looked at, and the error says how to go on."""
+    own = read_own(app)
     info = control.up(lab, session.progress)
+    values = environment(info.database) if own is None else own
+    session.bus.scrubber.add(values.values())
     session.out(f"The lab {lab} is up; base images: {info.image}; database: nx-27017, which is not MongoDB.")
-    directory = place(lab)
-    shutil.rmtree(directory, ignore_errors=True)
-    directory.parent.mkdir(parents=True, exist_ok=True)
-    shutil.copytree(app, directory, symlinks=True, ignore=shutil.ignore_patterns(*_LEFT))
-    dotenv.write(directory / ENV_FILE, environment(info.database))
+    shutil.rmtree(place(lab), ignore_errors=True)
+    directory, record = place(lab) / "app", place(lab) / "record.md"
+    directory.parent.mkdir(parents=True)
+    shutil.copytree(app, directory, symlinks=True, ignore=shutil.ignore_patterns(*_LEFT, OWN_ENV))
+    dotenv.write(directory / ENV_FILE, values)
     meets_lab = {**os.environ, **control.environment(lab)}
-    for words in (["init"], ["check"], ["up", "--yes"], ["record", "--output", str(directory / "record.md")]):
+    for words in (["init"], ["check"], ["up", "--yes"], ["record", "--output", str(record)]):
         step(session, words, directory, meets_lab)
     step(session, ["health"], directory, meets_lab)
-    session.out(f"\nThe record of this move: {directory / 'record.md'}")
-    session.result(directory=str(directory), record=str(directory / "record.md"), kept=keep)
+    session.out(f"\nThe record of this move: {record}")
+    session.result(directory=str(directory), record=str(record), kept=keep)
     if keep:
         session.out(f"The app's directory:     {directory}")
         session.out(
@@ -64,6 +69,22 @@ def rehearse(session: Session, lab: str, app: Path, *, keep: bool) -> int:
     control.down(lab, session.progress)
     session.out("The lab is down again; --keep leaves it up. The record stays.")
     return 0
+
+
+def read_own(app: Path) -> Mapping[str, Secret] | None:
+    """The variables that an app of the user's is rehearsed with; None for the reference backend.
+
+    Never those of its .env.prod: a rehearsal must not reach production. Raises UsageError when there are none.
+    """
+    if app.resolve() == _EXAMPLE:
+        return None
+    file = app / OWN_ENV
+    if not file.is_file():
+        raise UsageError(
+            f"there is no {OWN_ENV} in {app}.",
+            cure="Write one with the values that the app is to be rehearsed with, never those of production.",
+        )
+    return dotenv.merge([dotenv.read(file, OWN_ENV)]).values
 
 
 def environment(database: str) -> dict[str, Secret]:

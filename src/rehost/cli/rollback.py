@@ -32,7 +32,8 @@ async def command(session: Session, release: int | None) -> int:
         target = decide.return_to(state, release, where=here.label)
         now = decide.current(state)
         changes = tuple(decide.between(now.record, target.record)) if now else ()
-        plan = Plan.of([Action(decide.RELEASE, "update", f"return to release {target.number}", changes)])
+        what = f"the release of {project.app} that serves: back from {state.current} to {target.number}"
+        plan = Plan.of([Action(decide.RELEASE, "update", what, changes)])
         session.show_plan(plan)
 
         async def back(doing: Doing) -> None:
@@ -41,6 +42,7 @@ async def command(session: Session, release: int | None) -> int:
             seen = await switch.switch(
                 machine, order, serving=here.serving, say=doing.progress, log=doing.log
             )
+            here.released = seen.live
             doing.note(f"release {seen.live} serves; {order.settings.health} answers {seen.answer}")
 
         await session.apply(plan, {decide.RELEASE: back})

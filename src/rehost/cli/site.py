@@ -43,7 +43,7 @@ class Site:
         self.reach: Reach | None = None
         self.machine: Machine | None = None
         self.state: MachineState | None = None
-        self.execs = 0
+        self.released = 0  # number of the release that this run made
 
     # What is there
 
@@ -169,7 +169,6 @@ class Site:
 
     async def disconnect(self) -> None:
         if self.machine is not None:
-            self.execs += self.machine.execs
             machine, self.machine, self.state = self.machine, None, None
             with contextlib.suppress(OSError):
                 await machine.close()

@@ -37,7 +37,12 @@ async def command(session: Session) -> int:
             and health.status in project.run.health_status
         )
         drift = bootstrap.drift(state)
-        left = decide.leftovers(state, project.app)
+        busy = [
+            kind
+            for kind in ("build", "release")
+            if state.unit(f"rehost-{project.app}-{kind}.service").running
+        ]
+        left = [] if busy else decide.leftovers(state, project.app)
     where = f"{instance.machine_type} in {instance.zone}, " if instance else ""
     gib = 2**30
     session.out(f"machine   {here.address}: {where}{state.os_name}, up {_span(state.uptime)}")
@@ -46,10 +51,11 @@ async def command(session: Session) -> int:
         f"swap {state.swap_free / gib:.1f} of {state.swap / gib:.1f} GB free, "
         f"disk {state.disk_free / gib:.1f} of {state.disk / gib:.1f} GB free"
     )
-    if record is None or container is None:
-        session.out(
-            "release   none" if not state.current else f"release   {state.current}, but it has no container"
-        )
+    if not state.current:
+        session.out("release   none")
+    elif record is None or container is None:
+        missing = "its record is missing on the machine" if record is None else "it has no container"
+        session.out(f"release   {state.current}, but {missing}")
     else:
         data = record.record
         code = (
@@ -65,6 +71,8 @@ async def command(session: Session) -> int:
             f"health    {project.run.health} answers {health.status or 'nothing'} "
             f"in {health.seconds * 1000:.0f} ms  {health.text}"
         )
+    for kind in busy:
+        session.out(f"now       a {kind} is under way; `rehost up` follows it")
     for change in drift:
         session.warning(f"{change.field} is not as it must be; `rehost up` puts it right")
     for name in left:

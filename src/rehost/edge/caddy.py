@@ -13,6 +13,7 @@ from typing import Any, Final, Literal
 
 Slot = Literal["a", "b"]
 SERVER: Final = "rehost"
+NOBODY: Final = "rehost-nobody"
 FIRST_PORT: Final = 20000
 
 
@@ -93,8 +94,19 @@ def desired(running: Mapping[str, Any] | None, app_route: Mapping[str, Any]) -> 
         routes[places[0]] = dict(app_route)
     else:
         routes.append(dict(app_route))
-    server["routes"] = sorted(routes, key=lambda found: "match" not in found)
+    apps = [found for found in routes if found.get("@id") != NOBODY]
+    # Left to itself, Caddy answers a name that nobody has with 200 and nothing.
+    server["routes"] = [*sorted(apps, key=lambda found: "match" not in found), _nobody()]
     return config
+
+
+def _nobody() -> dict[str, Any]:
+    answer = {
+        "handler": "static_response",
+        "status_code": 404,
+        "body": "no app of this machine has that name\n",
+    }
+    return {"@id": NOBODY, "handle": [answer]}
 
 
 def without(running: Mapping[str, Any], app: str) -> dict[str, Any]:

@@ -75,7 +75,7 @@ def needs(computer: Computer) -> list[Need]:
     absent = sorted({*MODULES} - computer.modules) + ([] if computer.database else ["nx-27017"])
     if absent:
         out.append(
-            Need(f"Python packages: {', '.join(absent)}", f"{computer.python} -m pip install 'rehost[lab]'")
+            Need(f"Python packages: {', '.join(absent)}", f"{computer.python} -m pip install '.[lab]'")
         )
     checks: list[tuple[bool, str, str]] = [
         (

@@ -12,9 +12,10 @@ from typing import Any, Final
 from rehost.machine import units
 from rehost.machine.probe import PACKAGES, MachineState
 from rehost.machine.ssh import Machine, MachineError
-from rehost.run.plan import Action, Change
+from rehost.run.plan import Action, Change, Verb
 
 ACTION: Final = "machine/bootstrap"
+WHAT: Final = "Docker, Caddy, swap and security upgrades on the machine"
 SWAP_FILE: Final = "/var/lib/rehost/swap"
 DAEMON_FILE: Final = "/etc/docker/daemon.json"
 # Ten files of 10 MB a container: a chatty app can't fill the disk. live-restore: containers outlive the daemon.
@@ -113,13 +114,12 @@ def swap_mb(memory: int) -> int:
 def plan(state: MachineState | None, *, needs: tuple[str, ...] = ()) -> list[Action]:
     """One action when something is amiss, none when all is in place. None stands for a machine yet to be made."""
     if state is None:
-        return [
-            Action(ACTION, "create", "Docker, Caddy, swap and security upgrades on the machine", needs=needs)
-        ]
+        return [Action(ACTION, "create", WHAT, needs=needs)]
     changes = drift(state)
     if not changes:
         return []
-    return [Action(ACTION, "update", "what the machine must have", tuple(changes), needs=needs)]
+    verb: Verb = "update" if "docker.io" in state.packages else "create"
+    return [Action(ACTION, verb, WHAT, tuple(changes), needs=needs)]
 
 
 # The startup script may be anywhere: not begun, in the middle, or long done at an earlier boot.

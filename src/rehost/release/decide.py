@@ -107,7 +107,7 @@ def plan(desired: Desired, state: MachineState | None) -> list[Action]:
             before = (BUILD,)
         number = next_number(state)
         what = f"release {number} of {app}" + (f" (release {now.number} serves)" if now else "")
-        actions.append(Action(RELEASE, "update" if now else "create", what, tuple(changes), needs=before))
+        actions.append(Action(RELEASE, "create", what, tuple(changes), needs=before))
         # The release brings the routes along and stops what was left running.
         return actions
     if routes_differ(desired, state):

@@ -30,13 +30,15 @@ class Order:
     lines: int
     number: int | None
 
-    @property
-    def script(self) -> str:
+    def __post_init__(self) -> None:
         """Raises UsageError for a time that Docker would not understand."""
         if self.since and not _SINCE.fullmatch(self.since):
             raise UsageError(
                 f"--since {self.since!r} is not a time.", cure='Write "10m", "2h" or "2026-11-22T10:00:00".'
             )
+
+    @property
+    def script(self) -> str:
         options = [f"--tail={self.lines}"]
         if self.follow:
             options.append("--follow")

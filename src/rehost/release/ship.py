@@ -215,7 +215,9 @@ async def _converse(
     total = sum(item.kind == "file" for item in want.values())
     word, rest = await replies.line()
     if word == "busy":
-        waiting(f"{rest or 'somebody else'} is sending files to this machine; waiting until that is done")
+        waiting(
+            f"{rest or 'somebody else'} is sending files there, or a build is reading them; waiting until that is done"
+        )
         word, rest = await replies.line()
     if word == "same":
         return Shipped(0, 0, 0, total)

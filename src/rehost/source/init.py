@@ -229,7 +229,10 @@ def _choose_env(found: Found, env_file: str, settings: Settings, choices: _Choic
         example = found.env_examples[0]
         required += dotenv.read(found.directory / example, example).variables
         origins.append(example)
-    required = list(dict.fromkeys(required))
+    # What the image sets itself is a default, not a demand.
+    path = found.directory / str(choices.values["build", "dockerfile"])
+    given = dockerfile.read(path, path.name).env if path.is_file() else {}
+    required = [name for name in dict.fromkeys(required) if name not in given]
     choices.put("env", "required", required, f"The names in {' and '.join(origins)}." if origins else "")
     if len(found.env_files) > 1:
         choices.notes.append(
@@ -251,8 +254,6 @@ def _note_values(
         if key in there and there[key] != value
     ]
     added = [key for key in settings.variables if key not in there]
-    if added:
-        choices.notes.append(f"{env_file} gets what the blueprint has and it had not: {', '.join(added)}.")
     missing = [key for key in required if key not in there and key not in added]
     if missing:
         choices.notes.append(f"{env_file} still needs: {', '.join(missing)}.")

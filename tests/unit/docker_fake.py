@@ -102,8 +102,7 @@ case $url in
 esac
 exit 2""",
     # Two seconds pass each time that somebody looks, so that no test waits for a deadline.
-    "date": _HEAD
-    + 'take "$S/now"; now=${taken:-1000}; echo $((now + 2)) >"$S/now"; echo "$now"',
+    "date": _HEAD + 'take "$S/now"; now=${taken:-1000}; echo $((now + 2)) >"$S/now"; echo "$now"',
     "ss": _HEAD + '[ ! -f "$S/connections" ] || { head -n 1 "$S/connections"; sed -i 1d "$S/connections"; }',
     "sleep": "",
     "sync": "",  # of a disk that others use takes its time

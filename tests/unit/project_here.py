@@ -60,7 +60,7 @@ def make(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, toml: str = TOML) -> P
     # Neither gcloud nor anything else that knows an account.
     programs = tmp_path / "programs"
     programs.mkdir()
-    monkeypatch.setenv("PATH", f"{programs}:/usr/bin:/bin")
+    monkeypatch.setenv("PATH", str(programs))
     monkeypatch.chdir(project)
     (project / "rehost.toml").write_text(toml)
     (project / ".env.prod").write_text(ENV)
@@ -87,5 +87,6 @@ def last(result: Result) -> dict[str, Any]:
 
 
 def files(directory: Path) -> dict[str, bytes]:
-    """Every file below, by its name from there."""
-    return {str(p.relative_to(directory)): p.read_bytes() for p in directory.rglob("*") if p.is_file()}
+    """Every file of the project by its name, without what a run notes for itself."""
+    found = {str(p.relative_to(directory)): p for p in directory.rglob("*") if p.is_file()}
+    return {name: p.read_bytes() for name, p in found.items() if not name.startswith(".rehost/")}

@@ -48,7 +48,10 @@ async def test_status_and_body() -> None:
 
 @asynced
 async def test_a_redirect_is_an_answer_and_not_followed() -> None:
-    async with server(http("308 Permanent Redirect\r\nLocation: https://elsewhere.invalid/")) as (address, seen):
+    async with server(http("308 Permanent Redirect\r\nLocation: https://elsewhere.invalid/")) as (
+        address,
+        seen,
+    ):
         assert (await ask(address, "/")).status == 308
         assert len(seen) == 1
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from machine_state import APP, serving
 from rehost.edge import caddy
 
-APPS = st.sampled_from(["content-api", "shop", "blog", "a"])
+APPS = st.sampled_from(["content-api", "shop", "blog", "a", "nobody"])
 HOSTS = st.lists(st.sampled_from(["a.example", "b.example", "203.0.113.7"]), max_size=2)
 CHANGES = st.lists(st.tuples(APPS, HOSTS), max_size=6)
 
@@ -30,7 +30,11 @@ def route(app: str, hosts: list[str]) -> dict[str, Any]:
 def test_the_recorded_configuration_is_the_one_that_is_wanted() -> None:
     state = serving()
     wanted = caddy.route(APP, state.ports[APP], ("api.example.com", "203.0.113.7"))
-    assert caddy.desired(state.caddy, wanted) == state.caddy
+    config = caddy.desired(state.caddy, wanted)
+    *first, last = routes(config)
+    assert first == routes(state.caddy)
+    assert last["@id"] == caddy.NOBODY
+    assert caddy.desired(config, wanted) == config
 
 
 def test_slot_b_is_looked_for_first_and_without_a_file_nothing_serves() -> None:
@@ -59,7 +63,10 @@ def test_each_app_has_one_route_and_named_hosts_come_first(changes: list[tuple[s
         config, last[app] = changed, hosts
     if config is None:
         return
-    found = routes(config)
+    *found, nobody = routes(config)
+    # A name that nobody has is answered by a 404, after all others.
+    assert (nobody["@id"], "match" in nobody) == (caddy.NOBODY, False)
+    assert nobody["handle"][0]["status_code"] == 404
     assert sorted(one["@id"] for one in found) == sorted(f"rehost-{app}" for app in last)
     for app, hosts in last.items():
         assert route(app, hosts) in found
@@ -98,8 +105,8 @@ def test_what_others_configured_stays() -> None:
     http = config["apps"]["http"]
     assert http["http_port"] == 8080
     assert http["servers"]["mine"] == {"listen": [":8443"], "routes": [{"handle": []}]}
-    assert [one.get("@id") for one in routes(config)] == [None, "rehost-shop", f"rehost-{APP}"]
-    assert caddy.without(config, APP)["apps"]["http"]["servers"][caddy.SERVER]["routes"] == routes(FOREIGN)
+    assert [one.get("@id") for one in routes(config)] == [None, "rehost-shop", f"rehost-{APP}", caddy.NOBODY]
+    assert routes(caddy.without(config, APP)) == [*routes(FOREIGN), routes(config)[-1]]
 
 
 @given(CHANGES, APPS)

@@ -27,7 +27,11 @@ def section(text: str, name: str, *lines: str) -> str:
 
 def test_a_machine_that_serves() -> None:
     state = parse(SERVING)
-    assert (state.os_id, state.os_version, state.os_name) == ("debian", "12", "Debian GNU/Linux 12 (bookworm)")
+    assert (state.os_id, state.os_version, state.os_name) == (
+        "debian",
+        "12",
+        "Debian GNU/Linux 12 (bookworm)",
+    )
     assert (state.cpus, state.memory, state.swap_files) == (2, GIB, ("/var/lib/rehost/swap",))
     assert 15 * GIB < state.disk_free < state.disk < 20 * GIB
     assert set(state.packages) == set(PACKAGES)
@@ -145,7 +149,12 @@ def test_a_mount_point_with_a_space() -> None:
 
 def test_containers_of_other_apps_and_without_a_port() -> None:
     listed = [
-        {"Id": "1", "Names": ["/shop-3"], "Labels": {"rehost.app": "shop", "rehost.release": "3"}, "Ports": []},
+        {
+            "Id": "1",
+            "Names": ["/shop-3"],
+            "Labels": {"rehost.app": "shop", "rehost.release": "3"},
+            "Ports": [],
+        },
         {"Id": "2", "Names": None, "Labels": None, "State": "created", "Ports": [{"PrivatePort": 8080}]},
     ]
     shop, nameless = parse(section(SERVING, "containers", json.dumps(listed))).containers

@@ -32,7 +32,9 @@ def understood(words: list[str]) -> dict[str, list[str]]:
     return options
 
 
-@pytest.mark.parametrize("directory", ["plain", "with a space", 'a "quote"', "100%", "back\\slash", "it's", "#1"])
+@pytest.mark.parametrize(
+    "directory", ["plain", "with a space", 'a "quote"', "100%", "back\\slash", "it's", "#1"]
+)
 def test_only_the_published_keys_let_in(tmp_path: Path, directory: str) -> None:
     (tmp_path / directory).mkdir()
     hosts, key = tmp_path / directory / "known_hosts", tmp_path / "key"

@@ -18,7 +18,6 @@ import systemd_fake
 from machine_state import APP
 from rehost.release.build import BuildFailed, build, build_script, failing_step, tag
 from ssh_here import Moved, asynced, machine
-from test_machine_bootstrap import shellcheck
 
 CONTEXT = "sha256:" + "c" * 64
 SHIPPED = "f" * 64
@@ -95,10 +94,15 @@ async def test_a_build(tmp_path: Path) -> None:
 async def test_a_build_that_fails_names_the_step(tmp_path: Path) -> None:
     async with site(tmp_path) as here:
         lines = [f"#6 0.{n} line {n}" for n in range(40)]
-        here.docker("\n".join(["#6 [2/2] RUN pip install", *lines, "#6 ERROR: process did not complete", ""]), 1, "")
+        here.docker(
+            "\n".join(["#6 [2/2] RUN pip install", *lines, "#6 ERROR: process did not complete", ""]), 1, ""
+        )
         with pytest.raises(BuildFailed) as failed:
             await here.build()
-        assert failed.value.what == f"the image of {APP} could not be built; the failing step is [2/2] RUN pip install"
+        assert (
+            failed.value.what
+            == f"the image of {APP} could not be built; the failing step is [2/2] RUN pip install"
+        )
         assert failed.value.detail.splitlines() == [*lines[-24:], "#6 ERROR: process did not complete"]
         assert failed.value.serving == "release 1"
         here.docker("no such host", 1, "")  # before any step, and without a line end
@@ -181,7 +185,10 @@ LOG = [
         (["error: no builder"], ""),
         (["#9 ERROR: it failed before it had a name"], ""),
         (["#7 [a] RUN x", "#17 [b] RUN y", "#17 ERROR: no"], "[b] RUN y"),
-        (["#2 [internal] load metadata for none", "#2 ERROR: not found"], "[internal] load metadata for none"),
+        (
+            ["#2 [internal] load metadata for none", "#2 ERROR: not found"],
+            "[internal] load metadata for none",
+        ),
     ],
 )
 def test_the_failing_step(lines: list[str], step: str) -> None:
@@ -210,7 +217,3 @@ def test_build_arguments_stay_words(args: dict[str, str]) -> None:
     command = script[script.index("docker build") :].rpartition(" || exit")[0]
     words = [word for word in shlex.split(command) if word.startswith("--build-arg=")]
     assert words == [f"--build-arg={name}={value}" for name, value in sorted(args.items())]
-
-
-def test_shellcheck_finds_nothing() -> None:
-    shellcheck(build_script(APP, CONTEXT, {"A": "it's"}, SHIPPED))

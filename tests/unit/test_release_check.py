@@ -51,11 +51,29 @@ def test_a_project_without_a_fault(tmp_path: Path) -> None:
     [
         (TOML, None, "error", "Dockerfile", "Dockerfile"),
         (TOML, "RUN true\n", "error", "FROM", "Dockerfile"),
-        (TOML, "# syntax=docker/dockerfile:1\n" + DOCKERFILE, "warning", "syntax=docker/dockerfile:1", "Dockerfile"),
-        (TOML, "FROM a\nEXPOSE 3000 9000\n", "warning", "exposes 3000, 9000, rehost.toml says port 8080", "[run] port"),
+        (
+            TOML,
+            "# syntax=docker/dockerfile:1\n" + DOCKERFILE,
+            "warning",
+            "syntax=docker/dockerfile:1",
+            "Dockerfile",
+        ),
+        (
+            TOML,
+            "FROM a\nEXPOSE 3000 9000\n",
+            "warning",
+            "exposes 3000, 9000, rehost.toml says port 8080",
+            "[run] port",
+        ),
         (TOML + "[build]\nargs = { B = '1' }\n", DOCKERFILE, "warning", "declares no ARG B", "[build] args"),
         (TOML.replace('"/health"', '"/"'), DOCKERFILE, "warning", "asks for /", "[run] health"),
-        (TOML.replace('name = "api.example.com"', ""), DOCKERFILE, "warning", "no domain is named", "[domain] name"),
+        (
+            TOML.replace('name = "api.example.com"', ""),
+            DOCKERFILE,
+            "warning",
+            "no domain is named",
+            "[domain] name",
+        ),
         (TOML + "[build]\ncontext = 'none'\n", DOCKERFILE, "error", "none", ""),
     ],
 )
@@ -77,7 +95,9 @@ def test_an_error_in_one_part_does_not_hide_the_others(tmp_path: Path) -> None:
 
 
 def test_a_missing_variable(tmp_path: Path) -> None:
-    found = findings(tmp_path, TOML.replace('files = [".env.prod"]', 'files = [".env.prod"]\nrequired = ["A", "B"]'))
+    found = findings(
+        tmp_path, TOML.replace('files = [".env.prod"]', 'files = [".env.prod"]\nrequired = ["A", "B"]')
+    )
     (missing,) = amiss(found)
     assert missing.severity == "error"
     assert "B" in missing.what
@@ -96,7 +116,8 @@ def test_a_large_context_names_its_largest_files(tmp_path: Path, monkeypatch: py
 
 
 @pytest.mark.parametrize(
-    ("size", "text"), [(0, "0 B"), (1023, "1023 B"), (1024, "1 kB"), (2**20 - 1, "1024 kB"), (5 * 2**20, "5.0 MB")]
+    ("size", "text"),
+    [(0, "0 B"), (1023, "1023 B"), (1024, "1 kB"), (2**20 - 1, "1024 kB"), (5 * 2**20, "5.0 MB")],
 )
 def test_sizes(size: int, text: str) -> None:
     assert check._size(size) == text

@@ -7,7 +7,7 @@ from dataclasses import asdict
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rehost.release.container import (
@@ -35,7 +35,7 @@ SETTINGS = Settings(
 # Each of these broke a shell script or a command line once.
 AWKWARD = {
     "LIST": "mongodb://a:27017,b:27017/?replicaSet=rs&w=majority",
-    "QUOTES": "it's \"so\" `id`",
+    "QUOTES": 'it\'s "so" `id`',
     "DOLLAR": "$HOME ${PATH} $$ $(id)",
     "HASH": "#not a comment # either",
     "LINES": "-----BEGIN KEY-----\nabc\n-----END KEY-----\n",
@@ -88,6 +88,7 @@ VALUES = st.text(st.characters(blacklist_categories=["Cs"], blacklist_characters
 ENVIRONMENTS = st.dictionaries(NAMES, VALUES, max_size=5)
 
 
+@settings(max_examples=50)
 @given(ENVIRONMENTS)
 def test_any_environment_arrives_as_it_is(values: dict[str, str]) -> None:
     sent = json.loads(json.dumps(body(values)))
@@ -107,6 +108,7 @@ def secrets(values: dict[str, str]) -> dict[str, Secret]:
     return {name: Secret(value) for name, value in values.items()}
 
 
+@settings(max_examples=50)
 @given(ENVIRONMENTS, ENVIRONMENTS)
 def test_fingerprints_differ_where_values_do(old: dict[str, str], new: dict[str, str]) -> None:
     before, after = fingerprints(secrets(old), "salt"), fingerprints(secrets(new), "salt")

@@ -107,7 +107,7 @@ NEW_VALUES = {"SECRET_KEY": Secret("another"), "EXTRA": Secret("1")}
 )
 def test_environment_and_settings_need_no_build(wanted: Desired, changes: tuple[Change, ...]) -> None:
     (action,) = decide.plan(wanted, settled())
-    assert (action.id, action.verb, action.changes) == (RELEASE, "update", changes)
+    assert (action.id, action.verb, action.changes) == (RELEASE, "create", changes)
     assert action.what == f"release 2 of {APP} (release 1 serves)"
     assert action.needs == (BOOTSTRAP,)
 
@@ -236,7 +236,11 @@ def test_the_release_to_return_to(number: int | None, target: int) -> None:
         (KEPT, 0, "there is no release 0."),
         (fresh(), None, "there is no earlier release to return to."),
         (fresh(releases=releases(["live"]), current=1), None, "there is no earlier release to return to."),
-        (fresh(releases=releases(["failed", "live"]), current=2), None, "there is no earlier release to return to."),
+        (
+            fresh(releases=releases(["failed", "live"]), current=2),
+            None,
+            "there is no earlier release to return to.",
+        ),
     ],
 )
 def test_releases_that_cannot_be_returned_to(state: MachineState, number: int | None, what: str) -> None:

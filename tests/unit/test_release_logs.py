@@ -12,7 +12,6 @@ from rehost.machine.ssh import MachineError
 from rehost.release.logs import Order, show
 from rehost.run.errors import RehostError, UsageError
 from ssh_here import Moved, asynced, machine
-from test_machine_bootstrap import shellcheck
 
 DOCKER = """echo "$*" >>"${0%/*}/../calls"
 [ ! -f "${0%/*}/../error" ] || { cat "${0%/*}/../error" >&2; exit 1; }
@@ -78,7 +77,16 @@ async def test_following_ends_when_the_line_breaks(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "since", ["10m", "2h", "30s", "2026-11-22", "2026-11-22T10:00", "2026-11-22T10:00:00.5Z", "2026-11-22T10:00:00+09:00"]
+    "since",
+    [
+        "10m",
+        "2h",
+        "30s",
+        "2026-11-22",
+        "2026-11-22T10:00",
+        "2026-11-22T10:00:00.5Z",
+        "2026-11-22T10:00:00+09:00",
+    ],
 )
 def test_times(since: str) -> None:
     assert f"--since={since}" in order(since=since).script.replace("'", "")
@@ -90,7 +98,3 @@ def test_what_is_no_time(since: str) -> None:
         order(since=since)
     assert repr(since) in wrong.value.what
     assert '"10m"' in wrong.value.cure
-
-
-def test_shellcheck_finds_nothing() -> None:
-    shellcheck(order(follow=True, since="10m").script)

@@ -27,7 +27,7 @@ PROGRAMS = {"curl": CURL, "docker": DOCKER}
 
 @asynced
 async def test_routes_arrive_whole(tmp_path: Path) -> None:
-    config = {"apps": {"note": "it's $HOME `id` \"ü\"\n" * 500}}
+    config = {"apps": {"note": 'it\'s $HOME `id` "ü"\n' * 500}}
     async with machine(tmp_path, PROGRAMS) as (opened, server):
         await load_routes(opened, config)
         assert json.loads((tmp_path / "sent").read_text()) == config

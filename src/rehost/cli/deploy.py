@@ -14,6 +14,9 @@ async def command(session: Session) -> int:
 
     Leaves the cloud and the machine's own state alone: where these are not as they must be, it refuses.
     """
+    from rehost.cli import visit
+
+    arriving = await visit.start(session.directory)
     from rehost.cli import making
     from rehost.cli.site import site
     from rehost.machine import bootstrap
@@ -24,7 +27,7 @@ async def command(session: Session) -> int:
 
     project = config.load(session.directory)
     wanted = await making.read_wanted(session, project)
-    async with site(project) as here:
+    async with site(project, arriving) as here:
         session.progress("reading the machine")
         await here.reach_only()
         await making.settle(session, here)
@@ -39,6 +42,8 @@ async def command(session: Session) -> int:
         plan = Plan.of(decide.plan(making.release_desired(wanted, here), state))
         if not plan:
             return making.unchanged(session, here)
+        from rehost.cli import doing
+
         session.show_plan(plan)
-        await session.apply(plan, making.machine_doers(here, wanted))
-        return await making.tell(session, here)
+        await session.apply(plan, doing.machine_doers(here, wanted))
+        return await doing.tell(session, here)

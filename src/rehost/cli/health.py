@@ -14,13 +14,16 @@ async def command(session: Session) -> int:
 
     Ends with 0 when both answers are healthy, else with 1.
     """
+    from rehost.cli import visit
+
+    arriving = await visit.start(session.directory)
     from rehost.cli.site import site
     from rehost.edge import answer
     from rehost.project import config
 
     project = config.load(session.directory)
     run = project.run
-    async with site(project) as here:
+    async with site(project, arriving) as here:
         session.progress("asking the app")
         await here.reach_only()
         state = here.state

@@ -6,6 +6,7 @@ import shlex
 
 import click
 
+from rehost.cli.process import plain_interrupts
 from rehost.cli.session import Session, common
 
 name_option = click.option(
@@ -29,7 +30,8 @@ async def up(session: Session, name: str) -> None:
     """Bring the lab up. The first time its trees are built, which takes a minute."""
     from rehost.lab import control
 
-    info = control.up(name, session.progress)
+    with plain_interrupts():  # it waits without an event loop, and cleans up what it began
+        info = control.up(name, session.progress)
     session.out(f"The lab {name} is up{'' if info.fresh else ' already'}.")
     session.out(f"  Compute API  {info.api} (project {info.project})")
     session.out(f"  database     {info.database} (nx-27017: it speaks MongoDB's protocol and is not MongoDB)")
@@ -46,7 +48,8 @@ async def down(session: Session, name: str) -> None:
     """Take the lab down, with every machine in it. Nothing is left behind but the cached trees."""
     from rehost.lab import control
 
-    gone = control.down(name, session.progress)
+    with plain_interrupts():
+        gone = control.down(name, session.progress)
     session.out(f"The lab {name} is down." if gone else f"There is no lab {name}.")
     session.result(name=name, removed=gone)
 
@@ -92,14 +95,16 @@ async def fault(
 ) -> None:
     """Order a fault: the next calls of METHOD answer KIND (503, quota, stockout, hang, reset, ...)."""
     from rehost.lab import control
+    from rehost.run.errors import UsageError
 
     if clear:
         control.clear_faults(name)
         session.out("No fault is ordered any more.")
         return
     if method is None or kind is None:
-        raise click.UsageError(
-            "a METHOD such as instances.insert and a KIND such as 503 are needed, or --clear"
+        raise UsageError(
+            "a METHOD and a KIND are needed, or --clear.",
+            cure="For example `rehost lab fault instances.insert 503`.",
         )
     orders = control.fault(name, method, kind, times)
     for one in orders:

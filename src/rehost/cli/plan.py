@@ -11,6 +11,9 @@ from rehost.cli.session import Session, common
 @common()
 async def command(session: Session) -> None:
     """Show what `rehost up` would change, and change nothing."""
+    from rehost.cli import visit
+
+    arriving = await visit.start(session.directory)
     from rehost.cli import making
     from rehost.cli.site import site
     from rehost.cloud import check as cloud_check
@@ -19,7 +22,7 @@ async def command(session: Session) -> None:
 
     project = config.load(session.directory)
     wanted = await making.read_wanted(session, project)
-    async with site(project) as here:
+    async with site(project, arriving) as here:
         session.progress("reading the cloud and the machine")
         await here.look()
         plan = making.whole_plan(here, wanted)

@@ -109,12 +109,18 @@ def step(session: Session, words: list[str], directory: Path, environ: Mapping[s
         for flag, given in (("--verbose", session.options.verbose), ("--json", session.options.json))
         if given
     ]
-    done = subprocess.run(
-        [sys.executable, "-m", "rehost", *words, *flags], cwd=directory, env=dict(environ), check=False
+    command = subprocess.Popen(
+        [sys.executable, "-m", "rehost", *words, *flags], cwd=directory, env=dict(environ)
     )
-    if done.returncode != 0:
+    try:
+        code = command.wait()
+    except KeyboardInterrupt:
+        # The terminal told the command too; it is cleaning up.
+        command.wait()
+        raise
+    if code != 0:
         raise RehostError(
-            f"`rehost {' '.join(words)}` ended with {done.returncode}; its own words stand above.",
+            f"`rehost {' '.join(words)}` ended with {code}; its own words stand above.",
             where=str(directory),
             cure="The lab is still up: look with `rehost status` there, or take it down with `rehost rehearse --down`.",
         )

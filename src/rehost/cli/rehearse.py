@@ -26,7 +26,9 @@ async def command(session: Session, keep: bool, take_down: bool, lab_name: str, 
     answered, the record, and how to tear down.
     """
     from rehost.cli import rehearsal
+    from rehost.cli.process import plain_interrupts
 
-    if take_down:
-        return rehearsal.take_down(session, lab_name)
-    return rehearsal.rehearse(session, lab_name, app or rehearsal.example(), keep=keep)
+    with plain_interrupts():
+        if take_down:
+            return rehearsal.take_down(session, lab_name)
+        return rehearsal.rehearse(session, lab_name, app or rehearsal.example(), keep=keep)

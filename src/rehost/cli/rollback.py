@@ -15,7 +15,7 @@ async def command(session: Session, release: int | None) -> int:
 
     It passes the same health gate as a new release; until it has, the present one serves.
     """
-    from rehost.cli import making
+    from rehost.cli import doing, making
     from rehost.cli.site import site
     from rehost.project import config
     from rehost.release import decide, switch
@@ -36,14 +36,12 @@ async def command(session: Session, release: int | None) -> int:
         plan = Plan.of([Action(decide.RELEASE, "update", what, changes)])
         session.show_plan(plan)
 
-        async def back(doing: Doing) -> None:
-            machine = await here.connect(doing.progress)
+        async def back(step: Doing) -> None:
+            machine = await here.connect(step.progress)
             order = switch.order_back(project.app, state, target.record, here.hosts)
-            seen = await switch.switch(
-                machine, order, serving=here.serving, say=doing.progress, log=doing.log
-            )
+            seen = await switch.switch(machine, order, serving=here.serving, say=step.progress, log=step.log)
             here.released = seen.live
-            doing.note(f"release {seen.live} serves; {order.settings.health} answers {seen.answer}")
+            step.note(f"release {seen.live} serves; {order.settings.health} answers {seen.answer}")
 
         await session.apply(plan, {decide.RELEASE: back})
-        return await making.tell(session, here)
+        return await doing.tell(session, here)

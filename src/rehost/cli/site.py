@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
-import os
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
-from dataclasses import asdict
-from typing import Any
 
+from rehost.cli import visit
 from rehost.cli.session import Session
 from rehost.cloud import host
 from rehost.cloud.access import reach as ask_reach
@@ -29,13 +26,18 @@ from rehost.run.errors import RehostError, UsageError
 
 Progress = Callable[[str], None]
 BOOT_SECONDS = 300.0
-CACHE = "cache/reach.json"
 
 
 class Site:
     """One project's machine. Made by `site`, which closes what it opened."""
 
-    def __init__(self, project: Project, client: Client | None, cloud: Desired | None) -> None:
+    def __init__(
+        self,
+        project: Project,
+        client: Client | None,
+        cloud: Desired | None,
+        arriving: asyncio.Task[visit.Visit | None] | None = None,
+    ) -> None:
         self.project = project
         self.client = client
         self.cloud = cloud
@@ -43,6 +45,7 @@ class Site:
         self.reach: Reach | None = None
         self.machine: Machine | None = None
         self.state: MachineState | None = None
+        self._arriving = arriving
         self.released = 0  # number of the release that this run made
 
     # What is there
@@ -57,21 +60,20 @@ class Site:
             await self.probe()
             return
         guess = asyncio.create_task(self._guess())
+        good = False
         try:
             self.observed = await observe(self.client, self.cloud)
-        except BaseException:
-            guess.cancel()
+            found = self.observed.instance
+            remembered = visit.recall(self.project.directory)
+            if remembered is not None and found is not None:
+                good = (remembered.instance_id, remembered.address) == (found.id, found.external)
+                good = good and await guess is not None
+        finally:
+            # An address that leads nowhere any more may keep silent for long: it is not waited for.
+            if not guess.done():
+                guess.cancel()
             await asyncio.gather(guess, return_exceptions=True)
-            raise
-        machine = await guess
-        found = self.observed.instance
-        remembered = self.reach
-        if (
-            machine is None
-            or remembered is None
-            or found is None
-            or (remembered.instance_id, remembered.address) != (found.id, found.external)
-        ):
+        if not good:
             await self.disconnect()
             self.reach = None
             if found is not None and found.status == "RUNNING":
@@ -82,7 +84,11 @@ class Site:
         if self.client is None or self.cloud is None:
             self.reach = self._standing()
         else:
-            self.reach = self._remembered() or await ask_reach(self.client, self.cloud, progress)
+            last = visit.recall(self.project.directory)
+            if last is not None and last.app == self.project.app:
+                self.reach = Reach(last.address, last.user, last.host_keys, last.instance_id)
+            else:
+                self.reach = await ask_reach(self.client, self.cloud, progress)
 
     async def reach_only(self) -> None:
         """Reads the machine and not the cloud, which is asked only when the remembered address leads nowhere."""
@@ -91,18 +97,37 @@ class Site:
             await self.probe()
 
     async def _guess(self) -> Machine | None:
-        """Connects to where the machine was last time, while the cloud is asked whether it is still there."""
-        self.reach = self._remembered()
-        if self.reach is None:
+        """The machine where it was last time, while the cloud is asked whether it is still there."""
+        if self._arriving is None:
+            self._arriving = asyncio.create_task(visit.visit(self.project.directory))
+        task, self._arriving = self._arriving, None
+        found = await task
+        if found is None:
             return None
-        try:
-            await self._open(self.reach)
+        where = found.where
+        if where.app != self.project.app:
+            # rehost.toml has another name now: that machine is the other app's.
+            await found.machine.close()
+            return None
+        self.machine, self.state = found.machine, found.state
+        self.reach = Reach(where.address, where.user, where.host_keys, where.instance_id)
+        if where != self._place(self.reach):
+            # rehost.toml has changed since: the machine was asked about something else.
+            visit.remember(self.project.directory, self._place(self.reach))
             await self.probe()
-        except RehostError:
-            # The cloud's answer decides what this means; if the machine stands, it is asked again, aloud.
-            await self.disconnect()
-            return None
         return self.machine
+
+    def _place(self, reach: Reach) -> visit.Remembered:
+        run = self.project.run
+        return visit.Remembered(
+            self.project.app,
+            reach.address,
+            reach.user,
+            reach.host_keys,
+            reach.instance_id,
+            run.health,
+            self.project.health_host,
+        )
 
     async def _meet(self) -> None:
         """Connects to a running machine that was not remembered. One that does not let us in yet is not an error."""
@@ -112,11 +137,8 @@ class Site:
             self.reach = await ask_reach(self.client, self.cloud, deadline=0.0)
             await self._open(self.reach)
             await self.probe()
-        except Unreachable as waiting:
-            if not waiting.retryable:
-                raise
-            await self.disconnect()
         except RehostError as waiting:
+            await self.disconnect()
             if not waiting.retryable:
                 raise
 
@@ -157,7 +179,7 @@ class Site:
             label=f"{self.project.app} ({reach.address})",
         )
         if reach.instance_id:
-            self._remember(reach)
+            visit.remember(self.project.directory, self._place(reach))
         return self.machine
 
     async def probe(self) -> MachineState:
@@ -173,29 +195,24 @@ class Site:
             with contextlib.suppress(OSError):
                 await machine.close()
 
-    # What is remembered: a cache, never the truth
-
-    def _remembered(self) -> Reach | None:
-        try:
-            data: dict[str, Any] = json.loads((self.project.directory / ".rehost" / CACHE).read_bytes())
-            return Reach(**{**data, "host_keys": tuple(data["host_keys"])})
-        except (OSError, ValueError, TypeError, KeyError):
-            return None
-
-    def _remember(self, reach: Reach) -> None:
-        if reach == self._remembered():
-            return
-        file = self.project.directory / ".rehost" / CACHE
-        file.parent.mkdir(parents=True, exist_ok=True)
-        draft = file.with_suffix(f".{os.getpid()}")
-        draft.write_text(json.dumps(asdict(reach)))
-        draft.replace(file)
+    async def leave(self) -> None:
+        """Closes what was opened, a visit that nobody waited for too."""
+        if self._arriving is not None:
+            task, self._arriving = self._arriving, None
+            task.cancel()
+            (found,) = await asyncio.gather(task, return_exceptions=True)
+            if isinstance(found, visit.Visit):
+                found.machine.abort()
+        await self.disconnect()
 
     # What the world sees
 
     @property
     def address(self) -> str:
         """The machine's public address, "" while it has none."""
+        if self.client is None and self.machine is not None:
+            # What rehost.toml names may be a Host of the ssh configuration, which the world does not know.
+            return self.machine.peer
         if self.reach is not None:
             return self.reach.address
         instance = self.observed.instance if self.observed else None
@@ -245,15 +262,17 @@ def cloud_desired(project: Project) -> Desired | None:
 
 
 @contextlib.asynccontextmanager
-async def site(project: Project) -> AsyncIterator[Site]:
-    """The project's site, its connections closed at the end."""
+async def site(
+    project: Project, arriving: asyncio.Task[visit.Visit | None] | None = None
+) -> AsyncIterator[Site]:
+    """The project's site, its connections closed at the end. arriving: a visit under way (`visit.start`)."""
     wanted = cloud_desired(project)
     async with contextlib.AsyncExitStack() as stack:
         client = None
         if wanted is not None:
             client = await stack.enter_async_context(Client(wanted.project, Credentials(find())))
-        here = Site(project, client, wanted)
-        stack.push_async_callback(here.disconnect)
+        here = Site(project, client, wanted, arriving)
+        stack.push_async_callback(here.leave)
         yield here
 
 

@@ -11,13 +11,16 @@ from rehost.cli.session import Session, common
 @common()
 async def command(session: Session) -> int:
     """Show the machine, the release that serves and how it answers. Ends with 1 when nothing healthy serves."""
+    from rehost.cli import visit
+
+    arriving = await visit.start(session.directory)
     from rehost.cli.site import site
     from rehost.machine import bootstrap
     from rehost.project import config
     from rehost.release import decide
 
     project = config.load(session.directory)
-    async with site(project) as here:
+    async with site(project, arriving) as here:
         session.progress("reading the cloud and the machine")
         await here.look()
         state = here.state

@@ -16,20 +16,25 @@ async def command(session: Session, yes: bool) -> int:
     Shows what would change, does it, and asks the app from outside whether it answers. Doing it again carries on
     where an earlier run was cut off; with nothing to change it says so.
     """
+    from rehost.cli import visit
+
+    arriving = await visit.start(session.directory)
     from rehost.cli import making
     from rehost.cli.site import site
     from rehost.project import config
 
     project = config.load(session.directory)
     wanted = await making.read_wanted(session, project)
-    async with site(project) as here:
+    async with site(project, arriving) as here:
         session.progress("reading the cloud and the machine")
         await here.look()
         await making.settle(session, here)
         plan = making.whole_plan(here, wanted)
         if not plan:
             return making.unchanged(session, here)
+        from rehost.cli import doing
+
         session.show_plan(plan)
         session.confirm(plan, yes)
-        await making.make(session, here, wanted, plan)
-        return await making.tell(session, here)
+        await doing.make(session, here, wanted, plan)
+        return await doing.tell(session, here)

@@ -13,7 +13,7 @@ from typing import Any, Final, Literal
 
 Slot = Literal["a", "b"]
 SERVER: Final = "rehost"
-NOBODY: Final = "rehost-nobody"
+NOBODY: Final = "rehost--nobody"  # no name of an app begins with "-"
 FIRST_PORT: Final = 20000
 
 

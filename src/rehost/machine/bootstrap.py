@@ -6,7 +6,7 @@ import hashlib
 import json
 import shlex
 from collections.abc import Callable
-from importlib.resources import files
+from pathlib import Path
 from typing import Any, Final
 
 from rehost.machine import units
@@ -60,7 +60,7 @@ def daemon_json(present: bytes | None) -> str:
 
 
 def _script(daemon: str, *, keep_daemon: bool) -> str:
-    body = files("rehost.machine").joinpath("bootstrap.sh").read_text()
+    body = Path(__file__).with_name("bootstrap.sh").read_text()
     values = {
         "PACKAGES": " ".join(PACKAGES),
         "DAEMON_JSON": daemon,

@@ -7,7 +7,7 @@ import json
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from importlib.resources import files
+from pathlib import Path
 from typing import Any, Final
 
 from rehost.machine.ssh import Machine, MachineError
@@ -130,7 +130,7 @@ def script(app: str, health: str = "/", host: str = "localhost") -> str:
         "HOST": host,
     }
     lines = [f"{name}={shlex.quote(value)}" for name, value in head.items()]
-    return "\n".join(lines) + "\n" + files("rehost.machine").joinpath("probe.sh").read_text()
+    return "\n".join(lines) + "\n" + Path(__file__).with_name("probe.sh").read_text()
 
 
 async def probe(machine: Machine, app: str, health: str = "/", host: str = "localhost") -> MachineState:

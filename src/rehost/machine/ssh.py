@@ -11,8 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-import asyncssh
-
+from rehost.machine.lean_asyncssh import asyncssh
 from rehost.run.errors import RehostError
 
 # The script arrives on standard input, so that it may hold secrets; root is taken only where it is needed.
@@ -97,6 +96,12 @@ class Machine:
         self._connection = connection
         self.label = label
         self.execs = 0
+
+    @property
+    def peer(self) -> str:
+        """The address at the other end, as this computer's sockets know it; "" when there is none."""
+        name = self._connection.get_extra_info("peername")
+        return str(name[0]) if name else ""
 
     async def run(self, script: str, *, what: str = "a script", check: bool = True) -> Output:
         """Runs a POSIX sh script as root. Raises ScriptFailed for a status other than 0 when `check`."""
@@ -184,6 +189,10 @@ class Machine:
             detail=tail,
             cure="Run the same command again; with --verbose it shows each line the machine wrote.",
         )
+
+    def abort(self) -> None:
+        """Hangs up at once."""
+        self._connection.abort()
 
     async def close(self) -> None:
         self._connection.close()

@@ -9,7 +9,7 @@ import shlex
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from importlib.resources import files
+from pathlib import Path
 from typing import Any, Final
 
 from rehost.edge import caddy
@@ -62,7 +62,7 @@ class Switch:
             "PRUNE_IMAGES": " ".join(self.prune_images),
         }
         head = "".join(f"{name}={shlex.quote(str(value))}\n" for name, value in values.items())
-        return head + files("rehost.release").joinpath("release.sh").read_text()
+        return head + Path(__file__).with_name("release.sh").read_text()
 
 
 def prepare_script(

@@ -1,0 +1,221 @@
+"""Carrying a plan out. Loaded only when something is to be done: most runs of `rehost up` end before."""
+
+from __future__ import annotations
+
+import asyncio
+import getpass
+import socket
+import subprocess
+from pathlib import Path
+from typing import Final
+
+from rehost.cli.making import (
+    CONNECT,
+    Wanted,
+    cloud_actions,
+    machine_actions,
+    release_desired,
+    settle,
+    state_of,
+)
+from rehost.cli.session import Session
+from rehost.cli.site import Site
+from rehost.cloud import doers as cloud_doers
+from rehost.cloud.access import serial
+from rehost.cloud.observe import observe
+from rehost.edge import answer
+from rehost.machine import bootstrap
+from rehost.machine.ssh import MachineError
+from rehost.release import build, decide, mend, ship, switch
+from rehost.release.container import Revision
+from rehost.run.engine import Doer, Doing
+from rehost.run.errors import Exit, RehostError
+from rehost.run.plan import Action, Plan
+
+# Actions of the cloud's plan after which an open connection is worth nothing any more.
+_BREAKING: Final = ("machine-type/", "power/", "instance/", "external/")
+
+
+async def make(session: Session, here: Site, wanted: Wanted, announced: Plan) -> None:
+    """Carries the plan out: the cloud first, then what the machine turns out to need.
+
+    The machine is read anew before its part is done, so that the doers work from what is really there.
+    """
+    in_cloud = cloud_actions(here)
+    if in_cloud and here.client is not None and here.cloud is not None and here.observed is not None:
+        doers = cloud_doers.doers(here.client, here.cloud, here.observed)
+        await session.apply(Plan.of(in_cloud), doers)
+        if here.state is None or any(action.id.startswith(_BREAKING) for action in in_cloud):
+            await here.disconnect()
+        here.observed = await observe(here.client, here.cloud)
+    if here.state is None:
+        reach = Plan.of([Action(CONNECT, "run", "reach the machine over ssh")])
+        await session.apply(reach, {CONNECT: lambda doing: _connect(here, doing)})
+    await settle(session, here)
+    plan = Plan.of(machine_actions(here, wanted))
+    if plan and {action.id for action in plan.actions} - {action.id for action in announced.actions}:
+        # What the machine shows now needs more than was announced.
+        session.show_plan(plan)
+    await session.apply(plan, machine_doers(here, wanted))
+
+
+async def _connect(here: Site, doing: Doing) -> None:
+    """Waits until the machine lets us in, showing what its console says meanwhile."""
+
+    async def console() -> None:
+        position = 0
+        while here.client is not None and here.cloud is not None:
+            text, position = await serial(here.client, here.cloud, position)
+            lines = [line for line in text.splitlines() if line.strip()]
+            for line in lines:
+                doing.log(line)
+            await asyncio.sleep(1.0)
+
+    watching = asyncio.create_task(console())
+    try:
+        await here.connect(doing.progress)
+        await here.probe()
+    finally:
+        watching.cancel()
+        # The console is a help; an error in reading it is not the connection's.
+        await asyncio.gather(watching, return_exceptions=True)
+
+
+def machine_doers(here: Site, wanted: Wanted) -> dict[str, Doer]:
+    """The doers of everything on the machine."""
+    app = wanted.project.app
+    image = ""
+
+    async def prepare(doing: Doing) -> None:
+        await _bootstrap(here, doing)
+
+    async def send(doing: Doing) -> None:
+        machine = await here.connect(doing.progress)
+        sent = await ship.ship(
+            machine,
+            wanted.context,
+            build.root_of(app),
+            holder=f"{getpass.getuser()}@{socket.gethostname()}",
+            progress=lambda done, total: doing.progress(f"{done >> 10} of {total >> 10} kB"),
+            waiting=doing.progress,
+        )
+        doing.note(f"{sent.files_sent} of {sent.total_files} files sent, {sent.bytes_sent} bytes on the wire")
+
+    async def construct(doing: Doing) -> None:
+        nonlocal image
+        machine = await here.connect(doing.progress)
+        decide.check_room(state_of(here), here.serving)
+        image = await build.build(
+            machine,
+            app=app,
+            context=wanted.context.digest,
+            fingerprint=ship.fingerprint(ship.wanted(wanted.context)),
+            args=wanted.project.build.args,
+            serving=here.serving,
+            say=doing.progress,
+            log=doing.log,
+            note=doing.note,
+        )
+
+    async def release(doing: Doing) -> None:
+        machine = await here.connect(doing.progress)
+        state = state_of(here)
+        desired = release_desired(wanted, here)
+        number = decide.next_number(state)
+        use = image or decide.built_image(state, desired.context)
+        prepare_it = switch.prepare_script(desired, state, number, use, revision(wanted.project.directory))
+        seen = await switch.switch(
+            machine,
+            switch.order_for(desired, state, number, use),
+            prepare=prepare_it,
+            serving=here.serving,
+            say=doing.progress,
+            log=doing.log,
+        )
+        here.released = seen.live
+        doing.note(f"release {seen.live} serves; {desired.settings.health} answers {seen.answer}")
+
+    async def routes(doing: Doing) -> None:
+        machine = await here.connect(doing.progress)
+        await mend.load_routes(machine, decide.proxy_config(release_desired(wanted, here), state_of(here)))
+
+    async def tidy(doing: Doing) -> None:
+        machine = await here.connect(doing.progress)
+        names = decide.leftovers(state_of(here), app)
+        await mend.stop_containers(machine, names, wanted.project.run.stop_grace)
+
+    return {
+        bootstrap.ACTION: prepare,
+        decide.SHIP: send,
+        decide.BUILD: construct,
+        decide.RELEASE: release,
+        decide.ROUTES: routes,
+        decide.TIDY: tidy,
+    }
+
+
+async def _bootstrap(here: Site, doing: Doing) -> None:
+    machine = await here.connect(doing.progress)
+    state = state_of(here)
+    if here.client is not None and state.bootstrap.get("result") != "failed":
+        await bootstrap.wait_for_startup(machine, doing.progress)
+        state = await here.probe()
+    if bootstrap.drift(state):
+
+        def line(text: str) -> None:
+            doing.log(text)
+            if text.startswith("rehost: "):
+                doing.progress(text.removeprefix("rehost: "))
+
+        await bootstrap.hold(machine, state, line)
+        state = await here.probe()
+        if left := bootstrap.drift(state):
+            raise MachineError(
+                "the machine is not as it must be: " + ", ".join(change.field for change in left),
+                where=machine.label,
+                cure="Something else manages these there; see `rehost plan`.",
+            )
+
+
+def revision(directory: Path) -> Revision:
+    """Who releases which code. Outside git, or without git, there is no commit to name."""
+
+    def git(*arguments: str) -> str | None:
+        try:
+            done = subprocess.run(
+                ["git", *arguments], cwd=directory, capture_output=True, text=True, check=False, timeout=10
+            )
+        except (OSError, subprocess.TimeoutExpired):
+            return None
+        return done.stdout.strip() if done.returncode == 0 else None
+
+    changed = git("status", "--porcelain", "--", ".")
+    return Revision(
+        by=f"{getpass.getuser()}@{socket.gethostname()}",
+        commit=git("rev-parse", "--short=12", "HEAD") or "",
+        dirty=bool(changed),
+    )
+
+
+async def tell(session: Session, here: Site) -> int:
+    """Asks the app from this computer, as the world does, and says what it answered."""
+    project = here.project
+    got = await answer.ask(here.address, "/", project.domain.name or "")
+    release = here.released or state_of(here).current
+    session.result(
+        changed=True,
+        url=got.url,
+        status=got.status,
+        answer=got.text,
+        release=release,
+        address=here.address,
+    )
+    if got.status == 0:
+        raise RehostError(
+            f"release {release} is healthy on the machine, and {got.url} does not answer from here: {got.text}.",
+            where=here.machine.label if here.machine else "",
+            serving=f"release {release}",
+            cure="Does a firewall on the way close port 80? `rehost plan` shows what is amiss in the cloud.",
+        )
+    session.out(f"{got.url} answers {got.status}: {got.text.strip()}")
+    return Exit.DONE

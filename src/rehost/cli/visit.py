@@ -1,0 +1,99 @@
+"""The machine where it was last time: remembered, and reached while the rest of a command is still being loaded.
+
+Loading takes as long as reaching the machine, so the commands that people type all day begin with `start`.
+What is remembered is a cache: the cloud is asked meanwhile whether it still holds.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+from dataclasses import asdict, dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from rehost.machine import keys
+from rehost.machine.probe import MachineState, probe
+from rehost.machine.ssh import Machine, connect
+from rehost.run.errors import RehostError
+
+CACHE = "cache/reach.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Remembered:
+    """Where the app's machine was, who it proved to be, and what it was asked. health, host: see `probe`."""
+
+    app: str
+    address: str
+    user: str
+    host_keys: tuple[str, ...]
+    instance_id: str
+    health: str
+    host: str
+
+
+@dataclass(slots=True)
+class Visit:
+    """An open connection and what the probe saw there."""
+
+    where: Remembered
+    machine: Machine
+    state: MachineState
+
+
+def recall(directory: Path) -> Remembered | None:
+    """What the last run noted; None without it, or when it cannot be read."""
+    try:
+        data: dict[str, Any] = json.loads((directory / ".rehost" / CACHE).read_bytes())
+        return Remembered(**{**data, "host_keys": tuple(data["host_keys"])})
+    except (OSError, ValueError, TypeError, KeyError):
+        return None
+
+
+def remember(directory: Path, where: Remembered) -> None:
+    """Notes it for the next run."""
+    if where == recall(directory):
+        return
+    file = directory / ".rehost" / CACHE
+    file.parent.mkdir(parents=True, exist_ok=True)
+    draft = file.with_suffix(f".{os.getpid()}")
+    draft.write_text(json.dumps(asdict(where)))
+    draft.replace(file)
+
+
+async def visit(directory: Path) -> Visit | None:
+    """Connects to where the machine was and probes it. None when nothing is remembered or it leads nowhere.
+
+    No error: the cloud's answer decides what a failure means, and then the machine is asked again, aloud.
+    """
+    where = recall(directory)
+    if where is None:
+        return None
+    try:
+        machine = await connect(
+            where.address,
+            user=where.user,
+            host_keys=where.host_keys,
+            key_file=keys.own_key().file,
+            label=f"{where.app} ({where.address})",
+        )
+    except RehostError:
+        return None
+    try:
+        return Visit(where, machine, await probe(machine, where.app, where.health, where.host))
+    except RehostError:
+        await machine.close()
+        return None
+    except BaseException:
+        machine.abort()
+        raise
+
+
+async def start(directory: Path) -> asyncio.Task[Visit | None]:
+    """Sets out, and loads the other modules while the machine answers."""
+    task = asyncio.create_task(visit(directory))
+    await asyncio.to_thread(import_module, "rehost.cli.making")
+    return task

@@ -1,4 +1,4 @@
-"""asyncssh without its search for liboqs, which starts ldconfig and a compiler at every import (50 of 270 ms).
+"""asyncssh without its search for liboqs, which starts ldconfig and a compiler at every import (about 50 ms).
 
 It takes ML-KEM, which OpenSSH prefers, from `cryptography`, and liboqs only for sntrup761.
 """

@@ -29,11 +29,23 @@ done
 """
 
 
+# Debian 12's Docker (20.10) carries an older matcher than today's, whose rules we follow: it takes these otherwise.
+OLDER = {
+    "a bar without a star is itself",
+    "what is special to regular expressions",
+    "the same beside a star",
+    "everything but a deep pattern",
+    "an exception for a parent that was not ignored",
+}
+# The list comes back by lines; the unit tests have the cases with line breaks in names.
+COMPARED = [case for case in CASES if not any("\n" in name for name in case.files) and case.name not in OLDER]
+
+
 @pytest.fixture(scope="module")
 def docker_sends(tiny: Laptop, tmp_path_factory: pytest.TempPathFactory) -> dict[str, set[str]]:
     """What the real Docker copies, by number of the case. The trees travel whole, ignore file and all."""
     root = tmp_path_factory.mktemp("cases")
-    for number, case in enumerate(CASES):
+    for number, case in enumerate(COMPARED):
         directory = root / f"{number:03}"
         directory.mkdir()
         plant(directory, case.files)
@@ -64,12 +76,12 @@ def docker_sends(tiny: Laptop, tmp_path_factory: pytest.TempPathFactory) -> dict
 
 def test_the_context_is_exactly_what_docker_copies(docker_sends: dict[str, set[str]]) -> None:
     wrong = []
-    for number, case in enumerate(CASES):
+    for number, case in enumerate(COMPARED):
         theirs, ours = (
             docker_sends[f"{number:03}"] - {".dockerignore"},
             {name.partition(" -> ")[0] for name in case.sent},
         )
         if theirs != ours:
             wrong.append(f"{case.name}: only Docker {sorted(theirs - ours)}, only we {sorted(ours - theirs)}")
-    assert len(docker_sends) == len(CASES)
-    assert wrong == []
+    assert len(docker_sends) == len(COMPARED) > 60
+    assert wrong == [], "\n".join(wrong)

@@ -139,3 +139,12 @@ def test_the_first_free_pair_is_taken() -> None:
     assert caddy.choose_ports("new", {"a": (20002, 20003)}) == (20000, 20001)
     assert caddy.choose_ports("new", {"a": (20000, 20001), "b": (20003, 20004)}) == (20006, 20007)
     assert caddy.choose_ports("a", {"a": (9, 10)}) == (9, 10)
+
+
+def test_a_second_app_for_every_name_is_noticed() -> None:
+    first = caddy.desired(None, caddy.route("first", (20000, 20001), ()))
+    assert caddy.takes_any(first, "second") == "first"
+    assert caddy.takes_any(first, "first") == ""
+    assert caddy.takes_any(None, "second") == ""
+    named = caddy.desired(None, caddy.route("first", (20000, 20001), ("a.example.com",)))
+    assert caddy.takes_any(named, "second") == ""

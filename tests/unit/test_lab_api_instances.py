@@ -38,7 +38,7 @@ async def test_an_instance_from_insert_to_delete(lab: Lab) -> None:
     assert (spec.internal, spec.external, spec.disk_gb) == ("10.70.1.2", "10.70.1.100", 10)
     assert spec.mac == "42:01:0a:46:01:02"
     assert spec.instance_id == made["id"]
-    assert spec.hardware == Hardware(1024, 0.5)
+    assert spec.hardware == Hardware(1024, 0.75)
     disk = await lab.get(f"{ZONE}/disks/app")
     assert (disk["status"], disk["users"]) == ("READY", [made["selfLink"]])
     assert (await lab.refused("DELETE", f"{ZONE}/disks/app"))["errors"][0]["reason"].startswith(

@@ -36,7 +36,7 @@ def test_all_python_packages_come_with_one_command() -> None:
     found = needs(replace(FIT, modules=frozenset({"uvicorn"}), database=False))
     assert len(found) == 1
     assert found[0].missing == "Python packages: starlette, nx-27017"
-    assert found[0].command == "/usr/bin/python3 -m pip install 'rehost[lab]'"
+    assert found[0].command == "/usr/bin/python3 -m pip install '.[lab]'"
 
 
 @pytest.mark.parametrize(

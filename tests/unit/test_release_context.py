@@ -376,8 +376,8 @@ def test_the_walk_finds_what_the_rules_leave(tree: set[str], rules: list[str]) -
         plant(root, tuple(files))
         found = set(context._walk(root, ignore, root / ".rehost"))
     assert found & files == kept
+    # A directory is there for its own sake, or for what is kept below it.
+    wanted = kept | {folder for folder in folders if not ignore.ignores(folder)}
     assert found & folders == {
-        folder
-        for folder in folders
-        if not ignore.ignores(folder) or any(f.startswith(f"{folder}/") for f in kept)
+        folder for folder in folders if folder in wanted or any(w.startswith(f"{folder}/") for w in wanted)
     }

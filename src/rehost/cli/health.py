@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from rehost.cli import show
 from rehost.cli.session import Session, common
 
 
@@ -35,10 +36,11 @@ async def command(session: Session) -> int:
     if inside is None:
         session.out("on the machine  no release serves")
     else:
-        session.out(
-            f"on the machine  {inside.status or 'no answer'} in {inside.seconds * 1000:.0f} ms  {inside.text}"
-        )
-    session.out(f"from here       {outside.status or 'no answer'}  {outside.text.strip()}  ({outside.url})")
+        took = f"{inside.seconds * 1000:.0f} ms"
+        session.out(f"on the machine  {inside.status or 'no answer'} in {took}  {show.clean(inside.text)}")
+    session.out(
+        f"from here       {outside.status or 'no answer'}  {show.clean(outside.text.strip())}  ({outside.url})"
+    )
     session.out(
         "healthy" if healthy else f"not healthy: {run.health} must answer {run.health_status} on both"
     )

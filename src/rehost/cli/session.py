@@ -38,7 +38,7 @@ from rehost.cli import process, show
 from rehost.run import engine
 from rehost.run.engine import Doer, Outcome
 from rehost.run.errors import Interrupted, Refused, RehostError, UsageError
-from rehost.run.events import Bus, Event, Json
+from rehost.run.events import Bus, Event, Json, scrubbed
 from rehost.run.journal import Journal
 from rehost.run.plan import Plan
 
@@ -112,7 +112,7 @@ class Session:
 
     def result(self, **parts: Json) -> None:
         """Parts of the object that --json prints last."""
-        self.parts.update(parts)
+        self.parts.update({name: scrubbed(part, self.bus.scrubber) for name, part in parts.items()})
 
     def progress(self, text: str) -> None:
         """What the command is busy with outside of any action; replaces the text before it."""

@@ -229,7 +229,11 @@ class Site:
         name = self.project.domain.name
         # The proxy compares names without their port.
         asked = self.project.health_host.partition(":")[0]
-        return tuple(dict.fromkeys((name, asked, self.address))) if name else ()
+        if not name:
+            return ()
+        # Its own machine answers for the app under its address too; on a shared one that is nobody's to take.
+        address = (self.address,) if self.client is not None else ()
+        return tuple(dict.fromkeys((name, asked, *address)))
 
     @property
     def serving(self) -> str:

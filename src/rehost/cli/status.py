@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from rehost.cli import show
 from rehost.cli.session import Session, common
 
 
@@ -72,7 +73,7 @@ async def command(session: Session) -> int:
     if health is not None:
         session.out(
             f"health    {project.run.health} answers {health.status or 'nothing'} "
-            f"in {health.seconds * 1000:.0f} ms  {health.text}"
+            f"in {health.seconds * 1000:.0f} ms  {show.clean(health.text)}"
         )
     for kind in busy:
         session.out(f"now       a {kind} is under way; `rehost up` follows it")

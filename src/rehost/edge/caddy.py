@@ -109,6 +109,16 @@ def _nobody() -> dict[str, Any]:
     return {"@id": NOBODY, "handle": [answer]}
 
 
+def takes_any(running: Mapping[str, Any] | None, app: str) -> str:
+    """Another app whose route answers for any name, or ""."""
+    servers = (running or {}).get("apps", {}).get("http", {}).get("servers", {})
+    for found in servers.get(SERVER, {}).get("routes", []):
+        name = str(found.get("@id", ""))
+        if "match" not in found and name not in (NOBODY, f"rehost-{app}"):
+            return name.removeprefix("rehost-")
+    return ""
+
+
 def without(running: Mapping[str, Any], app: str) -> dict[str, Any]:
     """The configuration with this app's route taken out."""
     config: dict[str, Any] = copy.deepcopy(dict(running))

@@ -30,7 +30,7 @@ def start(places: Places) -> Service:
     """
     server = program()
     if server is None:
-        raise RehostError("nx-27017 is not installed", cure="`pip install 'rehost[lab]'` brings it.")
+        raise RehostError("nx-27017 is not installed", cure="`pip install '.[lab]'` brings it.")
     data = places.state / "database"
     data.mkdir(exist_ok=True)
     port = free_port(places.gateway, PORT)

@@ -94,6 +94,7 @@ def plan(desired: Desired, state: MachineState | None) -> list[Action]:
             Action(RELEASE, "create", f"release 1 of {app}", needs=(BUILD,)),
         ]
     actions: list[Action] = []
+    check_names(desired, state)
     now = current(state)
     changes = release_changes(desired, now.record) if now else []
     down = now is not None and not serving(state, app)
@@ -120,6 +121,16 @@ def plan(desired: Desired, state: MachineState | None) -> list[Action]:
         stop = tuple(Change(name, "running", "stopped") for name in left)
         actions.append(Action(TIDY, "update", "containers that a cut-off release left running", stop, needs))
     return actions
+
+
+def check_names(desired: Desired, state: MachineState) -> None:
+    """Raises Refused when another app of the machine answers for any name, as this one would: one would get nothing."""
+    other = caddy.takes_any(state.caddy, desired.app)
+    if other and not desired.hosts:
+        raise Refused(
+            f"{other} on the same machine answers for every name, so {desired.app} would get no request.",
+            cure="Name each app's domain: `name` under [domain] in rehost.toml.",
+        )
 
 
 def proxy_config(desired: Desired, state: MachineState | None) -> dict[str, Any]:

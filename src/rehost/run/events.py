@@ -72,17 +72,18 @@ class Bus:
         self._sinks.append(sink)
 
     def emit(self, kind: Kind, text: str = "", *, action: str = "", **data: Json) -> None:
-        clean = {key: _scrubbed(value, self.scrubber) for key, value in data.items()}
+        clean = {key: scrubbed(value, self.scrubber) for key, value in data.items()}
         event = Event(kind, self.scrubber.scrub(text), action, clean)
         for sink in self._sinks:
             sink(event)
 
 
-def _scrubbed(value: Json, scrubber: Scrubber) -> Json:
+def scrubbed(value: Json, scrubber: Scrubber) -> Json:
+    """The value with known secrets masked in every text of it."""
     if isinstance(value, str):
         return scrubber.scrub(value)
     if isinstance(value, dict):
-        return {key: _scrubbed(part, scrubber) for key, part in value.items()}
+        return {key: scrubbed(part, scrubber) for key, part in value.items()}
     if isinstance(value, list):
-        return [_scrubbed(part, scrubber) for part in value]
+        return [scrubbed(part, scrubber) for part in value]
     return value

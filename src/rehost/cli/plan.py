@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import sys
+
 import click
 
+from rehost.cli import show
 from rehost.cli.session import Session, common
 
 
@@ -26,7 +29,8 @@ async def command(session: Session) -> None:
         session.progress("reading the cloud and the machine")
         await here.look()
         plan = making.whole_plan(here, wanted)
-        session.show_plan(plan)
+        # What was asked for is shown with --quiet too.
+        session.out(show.plan_text(plan, colour=show.colours(sys.stdout)))
         if here.cloud is not None and here.observed is not None:
             cost = cloud_check.free_tier(here.cloud)
             session.out(f"\nCost: {cost.what} {cost.cure}".rstrip())

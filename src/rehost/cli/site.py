@@ -232,7 +232,7 @@ class Site:
         if not name:
             return ()
         # Its own machine answers for the app under its address too; on a shared one that is nobody's to take.
-        address = (self.address,) if self.client is not None else ()
+        address = (self.address,) if isinstance(self.project.machine, Gce) else ()
         return tuple(dict.fromkeys((name, asked, *address)))
 
     @property

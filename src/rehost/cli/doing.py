@@ -13,6 +13,7 @@ from rehost.cli.making import (
     CONNECT,
     Wanted,
     cloud_actions,
+    connecting,
     machine_actions,
     release_desired,
     settle,
@@ -30,7 +31,7 @@ from rehost.release import build, decide, mend, ship, switch
 from rehost.release.container import Revision
 from rehost.run.engine import Doer, Doing
 from rehost.run.errors import Exit, RehostError
-from rehost.run.plan import Action, Plan
+from rehost.run.plan import Plan
 
 # Actions of the cloud's plan after which an open connection is worth nothing any more.
 _BREAKING: Final = ("machine-type/", "power/", "instance/", "external/")
@@ -49,8 +50,7 @@ async def make(session: Session, here: Site, wanted: Wanted, announced: Plan) ->
             await here.disconnect()
         here.observed = await observe(here.client, here.cloud)
     if here.state is None:
-        reach = Plan.of([Action(CONNECT, "run", "reach the machine over ssh")])
-        await session.apply(reach, {CONNECT: lambda doing: _connect(here, doing)})
+        await session.apply(Plan.of([connecting()]), {CONNECT: lambda doing: _connect(here, doing)})
     await settle(session, here)
     plan = Plan.of(machine_actions(here, wanted))
     if plan and {action.id for action in plan.actions} - {action.id for action in announced.actions}:
@@ -95,7 +95,7 @@ def machine_doers(here: Site, wanted: Wanted) -> dict[str, Doer]:
             machine,
             wanted.context,
             build.root_of(app),
-            holder=f"{getpass.getuser()}@{socket.gethostname()}",
+            holder=whoami(),
             progress=lambda done, total: doing.progress(f"{done >> 10} of {total >> 10} kB"),
             waiting=doing.progress,
         )
@@ -177,6 +177,11 @@ async def _bootstrap(here: Site, doing: Doing) -> None:
             )
 
 
+def whoami() -> str:
+    """Who types, and where: shown to whoever waits for them, and kept with their releases."""
+    return f"{getpass.getuser()}@{socket.gethostname()}"
+
+
 def revision(directory: Path) -> Revision:
     """Who releases which code. Outside git, or without git, there is no commit to name."""
 
@@ -191,7 +196,7 @@ def revision(directory: Path) -> Revision:
 
     changed = git("status", "--porcelain", "--", ".")
     return Revision(
-        by=f"{getpass.getuser()}@{socket.gethostname()}",
+        by=whoami(),
         commit=git("rev-parse", "--short=12", "HEAD") or "",
         dirty=bool(changed),
     )

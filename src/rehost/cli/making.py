@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from rehost.cli.session import Session
@@ -113,25 +113,24 @@ def machine_actions(here: Site, wanted: Wanted) -> list[Action]:
 def whole_plan(here: Site, wanted: Wanted) -> Plan:
     """Everything that would change. On a machine that cannot be read yet, all of its part is new."""
     in_cloud = cloud_actions(here)
-    actions = [*in_cloud, *machine_actions(here, wanted)]
-    if here.state is None:
-        needs = tuple(action.id for action in in_cloud)
-        if here.observed is not None and here.observed.instance is not None:
-            # It stands and does not let us in yet: what is on it is unknown, and not to be called new.
-            later = Action(
-                LATER, "run", "what the machine turns out to need: it cannot be read yet", needs=(CONNECT,)
-            )
-            return Plan.of(
-                [*in_cloud, Action(CONNECT, "run", "reach the machine over ssh", needs=needs), later]
-            )
-        actions.append(Action(CONNECT, "run", "reach the machine over ssh", needs=needs))
-        actions = [
-            Action(a.id, a.verb, a.what, a.changes, (*a.needs, CONNECT), a.retries)
-            if a.id in (bootstrap.ACTION, decide.SHIP)
-            else a
-            for a in actions
-        ]
-    return Plan.of(actions)
+    if here.state is not None:
+        return Plan.of([*in_cloud, *machine_actions(here, wanted)])
+    reach = connecting(tuple(action.id for action in in_cloud))
+    if here.observed is not None and here.observed.instance is not None:
+        # It stands and does not let us in yet: what is on it is unknown, and not to be called new.
+        what = "what the machine turns out to need: it cannot be read yet"
+        return Plan.of([*in_cloud, reach, Action(LATER, "run", what, needs=(CONNECT,))])
+    first = (bootstrap.ACTION, decide.SHIP)
+    new = [
+        replace(action, needs=(*action.needs, CONNECT)) if action.id in first else action
+        for action in machine_actions(here, wanted)
+    ]
+    return Plan.of([*in_cloud, reach, *new])
+
+
+def connecting(needs: tuple[str, ...] = ()) -> Action:
+    """The step that waits until the machine lets us in."""
+    return Action(CONNECT, "run", "reach the machine over ssh", needs=needs)
 
 
 async def settle(session: Session, here: Site) -> None:

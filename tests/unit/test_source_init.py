@@ -95,7 +95,7 @@ def test_an_empty_directory_gives_the_defaults_and_says_what_is_missing(app: Pat
     assert write(found)
     project = load(app)
     smallest = parse('app = "a"\n[machine]\nprovider = "gce"\nzone = "us-west1-a"\n', app)
-    assert project == smallest.model_copy(update={"app": "my-app"})
+    assert project == smallest._replace(app="my-app")
     assert any("Dockerfile is not there" in note for note in found.report.notes)
     assert (found.report.carried, found.additions) == ((), {})
     assert not (app / ".env.prod").exists()

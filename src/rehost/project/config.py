@@ -6,21 +6,19 @@ reported at once, each with its line, its key and the cure.
 
 from __future__ import annotations
 
-import os
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from types import MappingProxyType
+from typing import Annotated, Any, Final, NamedTuple
 
-# pydantic searches every installed distribution for plugins when its first model is made: 35 ms of each run.
-os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
-
-from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError
-
-from rehost.project import mistakes
+from rehost.project import mistakes, table
 from rehost.project.sizes import GB, MB
+from rehost.project.toml_lines import key_lines
 from rehost.project.values import (
     Address,
     AppName,
+    Arguments,
     BuildPlace,
     Disk,
     DomainName,
@@ -38,10 +36,12 @@ from rehost.project.values import (
     Strings,
     Url,
     User,
-    VariableName,
     VariableNames,
     WebPath,
     Zone,
+    one_of,
+    shown,
+    whole,
 )
 from rehost.run.errors import UsageError
 
@@ -49,26 +49,22 @@ FILE = "rehost.toml"
 EXAMPLE = Path(__file__).with_name("example.toml")
 
 
-class _Table(BaseModel):
-    model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
-
-
-class Source(_Table):
+class Source(NamedTuple):
     """Where the app runs today."""
 
     blueprint: RelativePath | None = None
     url: Url | None = None
 
 
-class Gce(_Table):
+class Gce(NamedTuple):
     """A machine that rehost creates on Compute Engine. disk is in bytes (see `disk_gb`)."""
 
-    provider: Literal["gce"]
-    project: ProjectId | None = None
+    provider: Annotated[str, one_of("gce")]
     zone: Zone
+    project: ProjectId | None = None
     type: MachineType = "e2-micro"
     disk: Disk = 20 * GB
-    disk_type: Literal["pd-standard", "pd-balanced", "pd-ssd"] = "pd-standard"
+    disk_type: Annotated[str, one_of("pd-standard", "pd-balanced", "pd-ssd")] = "pd-standard"
     image: ImageFamily = "debian-12"
     ssh_sources: Ranges = ("0.0.0.0/0",)
 
@@ -77,26 +73,26 @@ class Gce(_Table):
         return self.disk // GB
 
 
-class Host(_Table):
+class Host(NamedTuple):
     """A machine that stands already, reached by ssh. Without a user, the ssh configuration says."""
 
-    provider: Literal["host"]
+    provider: Annotated[str, one_of("host")]
     address: Address
     user: User | None = None
     port: Port = 22
 
 
-class Build(_Table):
+class Build(NamedTuple):
     """How the image is built. Paths are relative to the project's directory."""
 
     context: RelativePath = "."
     dockerfile: RelativePath = "Dockerfile"
     on: BuildPlace = "machine"
-    args: dict[VariableName, str] = Field(default_factory=dict)
+    args: Arguments = MappingProxyType({})
     allow: Strings = ()
 
 
-class Run(_Table):
+class Run(NamedTuple):
     """How the container runs. memory is in bytes; health_deadline and stop_grace in seconds."""
 
     port: Port = 8080
@@ -106,51 +102,45 @@ class Run(_Table):
     health_deadline: Duration = 120
     memory: Memory = 400 * MB
     stop_grace: Duration = 30
-    keep: Annotated[int, Field(ge=1, le=100)] = 5
+    keep: Annotated[int, whole(1, 100)] = 5
 
 
-class Env(_Table):
+class Env(NamedTuple):
     """Where the container's variables come from. Files are relative to the project's directory."""
 
     files: Strings = (".env.prod",)
     required: VariableNames = ()
 
 
-class Domain(_Table):
+class Domain(NamedTuple):
     """The public name of the app."""
 
     name: DomainName | None = None
 
 
-class Project(_Table):
-    """A whole rehost.toml, and the directory that it stands in."""
+class Project(NamedTuple):
+    """A whole rehost.toml. directory: where it stands, which its paths are relative to; not a key of the file."""
 
     app: AppName
+    machine: Gce | Host
     source: Source = Source()
-    machine: Annotated[Gce | Host, Field(discriminator="provider")]
     build: Build = Build()
     run: Run = Run()
     env: Env = Env()
     domain: Domain = Domain()
-
-    _directory: Path = PrivateAttr(default_factory=Path)
-
-    @property
-    def directory(self) -> Path:
-        """What the paths of the file are relative to. Not a key of the file."""
-        return self._directory
+    directory: Path = Path()
 
     @property
     def context(self) -> Path:
-        return self._directory / self.build.context
+        return self.directory / self.build.context
 
     @property
     def dockerfile(self) -> Path:
-        return self._directory / self.build.dockerfile
+        return self.directory / self.build.dockerfile
 
     @property
     def env_files(self) -> tuple[Path, ...]:
-        return tuple(self._directory / name for name in self.env.files)
+        return tuple(self.directory / name for name in self.env.files)
 
     @property
     def health_host(self) -> str:
@@ -158,19 +148,22 @@ class Project(_Table):
         return self.run.health_host or self.domain.name or "localhost"
 
 
+PROVIDERS: Final[Mapping[str, type[Gce] | type[Host]]] = {"gce": Gce, "host": Host}
+TABLES: Final[Mapping[str, type[NamedTuple]]] = {
+    "source": Source,
+    "build": Build,
+    "run": Run,
+    "env": Env,
+    "domain": Domain,
+}
+
+
 def known_keys() -> dict[tuple[str, ...], frozenset[str]]:
     """The keys that each table knows, by the table's path; [machine] once for each provider."""
-    models: dict[tuple[str, ...], type[BaseModel]] = {
-        (): Project,
-        ("source",): Source,
-        ("machine", "gce"): Gce,
-        ("machine", "host"): Host,
-        ("build",): Build,
-        ("run",): Run,
-        ("env",): Env,
-        ("domain",): Domain,
-    }
-    return {path: frozenset(model.model_fields) for path, model in models.items()}
+    models: dict[tuple[str, ...], type[NamedTuple]] = {(name,): model for name, model in TABLES.items()}
+    models |= {("machine", name): model for name, model in PROVIDERS.items()}
+    top = frozenset({"app", "machine", *TABLES})
+    return {(): top, **{path: frozenset(table.kinds(model)) for path, model in models.items()}}
 
 
 def load(directory: Path) -> Project:
@@ -202,10 +195,48 @@ def parse(text: str, directory: Path, file: str = FILE) -> Project:
         document: dict[str, Any] = tomllib.loads(text)
     except tomllib.TOMLDecodeError as wrong:
         raise mistakes.ConfigError(file, [mistakes.of_syntax(wrong, text)]) from None
-    try:
-        project = Project.model_validate(document)
-    except ValidationError as wrong:
-        found = mistakes.of_validation(wrong, text.replace("\r\n", "\n"), known_keys())
-        raise mistakes.ConfigError(file, found) from None
-    project._directory = directory
+    faults: list[mistakes.Fault] = []
+    project = _read(document, directory, faults)
+    if project is None:
+        lines = key_lines(text.replace("\r\n", "\n"))
+        raise mistakes.ConfigError(file, [fault.at(lines) for fault in faults])
     return project
+
+
+def _read(document: Mapping[str, Any], directory: Path, faults: list[mistakes.Fault]) -> Project | None:
+    known = known_keys()
+    top = table.read(_Top, {name: document[name] for name in document if name == "app"}, (), known, faults)
+    machine = _machine(document, known, faults)
+    tables: dict[str, Any] = {}
+    for name, value in document.items():
+        if name in TABLES:
+            tables[name] = table.read(TABLES[name], value, (name,), known, faults)
+        elif name not in known[()]:
+            faults.append(mistakes.unknown((name,), known[()], known))
+    if faults or top is None or machine is None:
+        return None
+    return Project(app=top.app, machine=machine, directory=directory, **tables)
+
+
+class _Top(NamedTuple):
+    """The keys above all tables."""
+
+    app: AppName
+
+
+def _machine(
+    document: Mapping[str, Any], known: mistakes.Tables, faults: list[mistakes.Fault]
+) -> Gce | Host | None:
+    """[machine], whose provider decides what else may stand there."""
+    data = document.get("machine")
+    provider = data.get("provider") if isinstance(data, dict) else None
+    if "machine" not in document:
+        faults.append(mistakes.missing(("machine",)))
+    elif isinstance(data, dict) and provider is None:
+        faults.append(mistakes.missing(("machine", "provider")))
+    elif isinstance(data, dict) and str(provider) not in PROVIDERS:
+        said = f"{shown(provider)} is not known; one of {', '.join(map(shown, PROVIDERS))}"
+        faults.append(mistakes.wrong(("machine", "provider"), said))
+    else:
+        return table.read(PROVIDERS.get(str(provider), Gce), data, ("machine",), known, faults)
+    return None

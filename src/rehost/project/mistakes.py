@@ -5,26 +5,14 @@ from __future__ import annotations
 import re
 import tomllib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-
-from pydantic import ValidationError
-from pydantic_core import ErrorDetails
+from typing import NamedTuple
 
 from rehost.project.nearest import nearest
-from rehost.project.toml_lines import KeyPath, key_lines, line_of
+from rehost.project.toml_lines import KeyPath, line_of
 from rehost.run.errors import UsageError
 
 Tables = Mapping[KeyPath, frozenset[str]]  # the keys that each table knows; () is the top of the file
 
-_TYPES = {
-    "string_type": "a string in quotes",
-    "int_type": "a whole number without quotes",
-    "tuple_type": 'a list: ["...", "..."]',
-    "dict_type": "a table of names and values",
-    "model_type": "a table",
-    "model_attributes_type": "a table",
-    "bool_type": "true or false",
-}
 # The keys that must stand there, each with a line that could.
 _EXAMPLES = {
     "app": 'app = "content-api"',
@@ -35,8 +23,7 @@ _EXAMPLES = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Mistake:
+class Mistake(NamedTuple):
     """One mistake. line: from 1, None when it is about the file as a whole. key: dotted, as in "run.port"."""
 
     line: int | None
@@ -93,73 +80,46 @@ def of_syntax(error: tomllib.TOMLDecodeError, text: str) -> Mistake:
     return Mistake(line, key, f"not valid TOML: {message}", "strings stand in quotes, lists in [ ]")
 
 
-def of_validation(error: ValidationError, text: str, tables: Tables) -> list[Mistake]:
-    """A text that is TOML and does not fit the schema."""
-    lines = key_lines(text)
-    return [_of_detail(detail, lines, tables) for detail in error.errors(include_url=False)]
+class Fault(NamedTuple):
+    """A mistake before its line is known."""
+
+    path: KeyPath
+    what: str
+    cure: str
+
+    def at(self, lines: dict[KeyPath, int]) -> Mistake:
+        return Mistake(line_of(lines, self.path), _dotted(self.path), self.what, self.cure)
 
 
-def _of_detail(detail: ErrorDetails, lines: dict[KeyPath, int], tables: Tables) -> Mistake:
-    table: KeyPath = tuple(str(part) for part in detail["loc"][:-1])
-    path: KeyPath = tuple(str(part) for part in detail["loc"])
-    if len(path) > 2 and path[0] == "machine":
-        path = (path[0], *path[2:])  # pydantic names the provider there; in the file there is no such level
-    kind = detail["type"]
-    if kind.startswith("union_tag"):
-        path = (*path, "provider")
-    line = line_of(lines, path)
-    if kind in ("missing", "union_tag_not_found"):
-        key = ".".join(path)
-        return Mistake(line, key, "this key is missing", f"add it: {_EXAMPLES[key]}")
-    if kind == "extra_forbidden":
-        return Mistake(line, ".".join(path), *_unknown(table, path[-1], tables))
-    return Mistake(line, _dotted(path), *_wrong_value(detail))
+def missing(path: KeyPath) -> Fault:
+    """A key that must stand there and does not."""
+    return Fault(path, "this key is missing", f"add it: {_EXAMPLES['.'.join(path)]}")
+
+
+def wrong(path: KeyPath, sentence: str) -> Fault:
+    """A value that its key does not take; the sentence ends in its cure, after ";"."""
+    what, _, cure = sentence.partition("; ")
+    return Fault(path, what, cure)
+
+
+def unknown(path: KeyPath, here: Iterable[str], tables: Tables) -> Fault:
+    """A key that its table does not know; `here` are those that it knows."""
+    table, key = path[:-1], path[-1]
+    for owner, keys in tables.items():
+        if key not in keys:
+            continue
+        if owner[:1] == table[:1] == ("machine",):
+            return Fault(path, f'this key is of provider "{owner[1]}"', "remove it, or change the provider")
+        home = f"[{owner[0]}]" if owner else "the top of the file"
+        return Fault(path, "there is no such key here", f'"{key}" stands in {home}')
+    meant = nearest(key, here)
+    if meant is not None:
+        return Fault(path, "there is no such key", f'did you mean "{meant}"?')
+    return Fault(path, "there is no such key", f"known here: {', '.join(sorted(here))}")
 
 
 def _dotted(path: KeyPath) -> str:
     shown = path[0]
     for part in path[1:]:
-        if part == "[key]":  # how pydantic says that the name itself is wrong
-            continue
         shown += f"[{part}]" if part.isdecimal() else f".{part}"
     return shown
-
-
-def _unknown(table: KeyPath, key: str, tables: Tables) -> tuple[str, str]:
-    here = tables[table]
-    for owner, keys in tables.items():
-        if key not in keys:
-            continue
-        if owner[:1] == table[:1] == ("machine",):
-            return f'this key is of provider "{owner[1]}"', "remove it, or change the provider"
-        home = f"[{owner[0]}]" if owner else "the top of the file"
-        return "there is no such key here", f'"{key}" stands in {home}'
-    meant = nearest(key, here)
-    if meant is not None:
-        return "there is no such key", f'did you mean "{meant}"?'
-    return "there is no such key", f"known here: {', '.join(sorted(here))}"
-
-
-def _wrong_value(detail: ErrorDetails) -> tuple[str, str]:
-    kind = detail["type"]
-    context = detail.get("ctx", {})
-    given = _show(detail["input"])
-    if kind == "value_error":  # our own validators: a sentence that ends in its cure, after ";"
-        what, _, cure = str(context["error"]).partition("; ")
-        return what, cure
-    if kind in _TYPES:
-        return f"{given} is not what stands here", f"write {_TYPES[kind]}"
-    if kind == "literal_error":
-        return f"{given} is not known", f"one of {context['expected']}"
-    if kind == "union_tag_invalid":
-        return f'"{context["tag"]}" is not known', f"one of {context['expected_tags']}"
-    # The bounds of a number: "Input should be less than or equal to 65535".
-    return f"{given} is not allowed", detail["msg"].replace("Input should", "it must")
-
-
-def _show(value: object) -> str:
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, str):
-        return f'"{value}"'
-    return str(value)

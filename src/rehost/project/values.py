@@ -1,19 +1,20 @@
-"""What a value of rehost.toml may look like: one checked type for each kind.
+"""What a value of rehost.toml may look like: one kind for each, which checks a value as TOML has it and reads it.
 
-Every error is a ValueError whose sentence ends in "; " and the cure (`mistakes` takes them apart). None is
-a TypeError: pydantic would let that through as a crash.
+A kind is the function in the type's annotation, `Port = Annotated[int, whole(1, 65535)]`. It raises ValueError, whose
+sentence ends in "; " and the cure (`mistakes` takes them apart), or Inside for mistakes within a list or a table.
 """
 
 from __future__ import annotations
 
 import ipaddress
 import re
-from dataclasses import dataclass
-from typing import Annotated
-
-from pydantic import AfterValidator, BeforeValidator, Field
+from collections.abc import Callable, Mapping
+from typing import Annotated, NamedTuple, TypeVar
 
 from rehost.project.sizes import GB, MB, parse_duration, parse_size
+
+T = TypeVar("T")
+Kind = Callable[[object], T]
 
 # Docker refuses less (daemon's linuxMinMemory).
 SMALLEST_MEMORY = 6 * MB
@@ -22,15 +23,115 @@ SMALLEST_DISK = 10 * GB
 LONGEST_APP = 42  # leaves room for "-web" and the like in the 63 characters of a Compute Engine name
 
 
-def _matching(pattern: str, rule: str) -> AfterValidator:
-    compiled = re.compile(pattern, re.ASCII)
+class Inside(ValueError):
+    """Mistakes in the values that a value holds: a sentence each, by index or name."""
+
+    def __init__(self, found: Mapping[str, str]) -> None:
+        super().__init__("; ".join(found.values()))
+        self.found = found
+
+
+def shown(value: object) -> str:
+    """A value as it is written in TOML, for sentences about it."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    return f'"{value}"' if isinstance(value, str) else str(value)
+
+
+def strange(value: object, wanted: str) -> ValueError:
+    """The error for a value of another type."""
+    return ValueError(f"{shown(value)} is not what stands here; write {wanted}")
+
+
+# What kinds are made of.
+
+
+def string(value: object) -> str:
+    if not isinstance(value, str):
+        raise strange(value, "a string in quotes")
+    return value
+
+
+def checked(check: Callable[[str], str]) -> Kind[str]:
+    """A string that passes a check."""
+    return lambda value: check(string(value))
+
+
+def matching(pattern: str, rule: str) -> Kind[str]:
+    """A string all of which matches the pattern."""
 
     def check(value: str) -> str:
-        if compiled.fullmatch(value) is None:
+        if re.fullmatch(pattern, value, re.ASCII) is None:
             raise ValueError(f'"{value}" is not allowed; {rule}')
         return value
 
-    return AfterValidator(check)
+    return checked(check)
+
+
+def one_of(*known: str) -> Kind[str]:
+    def check(value: object) -> str:
+        if not isinstance(value, str) or value not in known:
+            raise ValueError(f"{shown(value)} is not known; one of {', '.join(map(shown, known))}")
+        return value
+
+    return check
+
+
+def whole(low: int, high: int) -> Kind[int]:
+    """A whole number within bounds that are both allowed."""
+
+    def check(value: object) -> int:
+        if not isinstance(value, int) or isinstance(value, bool):
+            raise strange(value, "a whole number without quotes")
+        if not low <= value <= high:
+            raise ValueError(f"{value} is not allowed; it must be from {low} to {high}")
+        return value
+
+    return check
+
+
+def several(kind: Kind[T]) -> Kind[tuple[T, ...]]:
+    """A list in which nothing stands twice."""
+
+    def check(value: object) -> tuple[T, ...]:
+        if not isinstance(value, list):
+            raise strange(value, 'a list: ["...", "..."]')
+        read = _each(kind, {str(index): one for index, one in enumerate(value)})
+        found = tuple(read.values())
+        for index, one in enumerate(found):
+            if one in found[:index]:
+                raise ValueError(f'"{one}" stands there twice; remove one')
+        return found
+
+    return check
+
+
+def named(name: Kind[str], kind: Kind[T]) -> Kind[Mapping[str, T]]:
+    """A table of names and values."""
+
+    def check(value: object) -> Mapping[str, T]:
+        if not isinstance(value, dict):
+            raise strange(value, "a table of names and values")
+        _each(name, {each: each for each in value})
+        return _each(kind, value)
+
+    return check
+
+
+def _each(kind: Kind[T], values: Mapping[str, object]) -> dict[str, T]:
+    read: dict[str, T] = {}
+    wrong: dict[str, str] = {}
+    for name, value in values.items():
+        try:
+            read[name] = kind(value)
+        except ValueError as mistake:
+            wrong[name] = str(mistake)
+    if wrong:
+        raise Inside(wrong)
+    return read
+
+
+# The kinds.
 
 
 def _size(value: object) -> int:
@@ -66,27 +167,28 @@ def _zone(value: str) -> str:
     return value
 
 
-def _whole_gb(size: int) -> int:
+def _disk(value: object) -> int:
+    size = _size(value)
     if size % GB or size < SMALLEST_DISK:
         raise ValueError('a disk is a whole number of GB and at least 10; for example "20GB"')
     return size
 
 
-def _enough_memory(size: int) -> int:
+def _memory(value: object) -> int:
+    size = _size(value)
     if size < SMALLEST_MEMORY:
         raise ValueError('Docker takes no limit under 6MB; for example "400MB"')
     return size
 
 
-def _ranges(values: tuple[str, ...]) -> tuple[str, ...]:
-    for value in values:
-        try:
-            ipaddress.ip_network(value)
-        except ValueError:
-            raise ValueError(
-                f'"{value}" is not a range of addresses; for example "203.0.113.0/24" or "198.51.100.7/32"'
-            ) from None
-    return values
+def _range(value: str) -> str:
+    try:
+        ipaddress.ip_network(value)
+    except ValueError:
+        raise ValueError(
+            f'"{value}" is not a range of addresses; for example "203.0.113.0/24" or "198.51.100.7/32"'
+        ) from None
+    return value
 
 
 def _build_place(value: str) -> str:
@@ -122,22 +224,14 @@ def _url(value: str) -> str:
     return value
 
 
-def _distinct(values: tuple[str, ...]) -> tuple[str, ...]:
-    for index, value in enumerate(values):
-        if value in values[:index]:
-            raise ValueError(f'"{value}" stands there twice; remove one')
-    return values
-
-
-@dataclass(frozen=True, slots=True)
-class Statuses:
+class Statuses(NamedTuple):
     """HTTP statuses from `low` to `high`, both included."""
 
     low: int
     high: int
 
-    def __contains__(self, status: int) -> bool:
-        return self.low <= status <= self.high
+    def __contains__(self, status: object) -> bool:
+        return isinstance(status, int) and self.low <= status <= self.high
 
     def __str__(self) -> str:
         if self.low == self.high:
@@ -149,8 +243,6 @@ class Statuses:
 
 def _statuses(value: object) -> Statuses:
     cure = 'write "2xx", one status ("200") or a range ("200-399")'
-    if isinstance(value, Statuses):
-        return value
     found = re.fullmatch(r"([1-5])xx|([1-5][0-9]{2})(?:-([1-5][0-9]{2}))?", str(value))
     if not isinstance(value, str) or found is None:
         raise ValueError(f"{value!r} is not a kind of answer; {cure}")
@@ -162,65 +254,58 @@ def _statuses(value: object) -> Statuses:
     return Statuses(low, high)
 
 
-# Strict models take no list for a tuple; TOML has lists alone.
-_List = Field(strict=False)
 VARIABLE = r"[A-Za-z_][A-Za-z0-9_]*"
 
-Duration = Annotated[int, BeforeValidator(_duration)]
-Memory = Annotated[int, BeforeValidator(_size), AfterValidator(_enough_memory)]
-Disk = Annotated[int, BeforeValidator(_size), AfterValidator(_whole_gb)]
-Port = Annotated[int, Field(ge=1, le=65535)]
-Strings = Annotated[tuple[str, ...], _List, AfterValidator(_distinct)]
-Ranges = Annotated[Strings, AfterValidator(_ranges)]
-RelativePath = Annotated[str, AfterValidator(_relative)]
-WebPath = Annotated[str, AfterValidator(_web_path)]
-Url = Annotated[str, AfterValidator(_url)]
-Zone = Annotated[str, AfterValidator(_zone)]
-BuildPlace = Annotated[str, AfterValidator(_build_place)]
-HealthStatus = Annotated[Statuses, BeforeValidator(_statuses)]
-AppName = Annotated[
-    str,
-    _matching(
-        rf"[a-z]([-a-z0-9]{{0,{LONGEST_APP - 2}}}[a-z0-9])?",
-        'lower-case letters, digits and "-", beginning with a letter, ending with a letter or digit, '
-        f"at most {LONGEST_APP} characters: machine, address and firewall rules are named after it",
-    ),
-]
-VariableName = Annotated[
-    str,
-    _matching(VARIABLE, 'a variable\'s name is made of letters, digits and "_", and begins with no digit'),
-]
-VariableNames = Annotated[tuple[VariableName, ...], _List, AfterValidator(_distinct)]
-DomainName = Annotated[
-    str,
-    _matching(
-        r"(?=.{1,253}$)[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?(\.[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?)+",
-        'a domain name alone in lower case, as in "api.example.com": no scheme, port or path',
-    ),
-]
+Duration = Annotated[int, _duration]
+Memory = Annotated[int, _memory]
+Disk = Annotated[int, _disk]
+Port = Annotated[int, whole(1, 65535)]
+Strings = Annotated[tuple[str, ...], several(string)]
+Ranges = Annotated[tuple[str, ...], several(checked(_range))]
+RelativePath = Annotated[str, checked(_relative)]
+web_path = checked(_web_path)
+WebPath = Annotated[str, web_path]
+Url = Annotated[str, checked(_url)]
+Zone = Annotated[str, checked(_zone)]
+BuildPlace = Annotated[str, checked(_build_place)]
+HealthStatus = Annotated[Statuses, _statuses]
+app_name = matching(
+    rf"[a-z]([-a-z0-9]{{0,{LONGEST_APP - 2}}}[a-z0-9])?",
+    'lower-case letters, digits and "-", beginning with a letter, ending with a letter or digit, '
+    f"at most {LONGEST_APP} characters: machine, address and firewall rules are named after it",
+)
+AppName = Annotated[str, app_name]
+_variable = matching(
+    VARIABLE, 'a variable\'s name is made of letters, digits and "_", and begins with no digit'
+)
+VariableNames = Annotated[tuple[str, ...], several(_variable)]
+Arguments = Annotated[Mapping[str, str], named(_variable, string)]
+domain_name = matching(
+    r"(?=.{1,253}$)[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?(\.[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?)+",
+    'a domain name alone in lower case, as in "api.example.com": no scheme, port or path',
+)
+DomainName = Annotated[str, domain_name]
 HostHeader = Annotated[
     str,
-    _matching(r"[A-Za-z0-9.-]+(:[0-9]{1,5})?", 'a name as it stands in the Host header, "api.example.com"'),
+    matching(r"[A-Za-z0-9.-]+(:[0-9]{1,5})?", 'a name as it stands in the Host header, "api.example.com"'),
 ]
 ProjectId = Annotated[
     str,
-    _matching(
+    matching(
         r"([a-z0-9.-]+:)?[a-z][-a-z0-9]{4,28}[a-z0-9]",
         'the project\'s ID, not its name or number: lower-case letters, digits and "-", 6 to 30 characters',
     ),
 ]
-MachineType = Annotated[
-    str, _matching(r"[a-z][a-z0-9]*(-[a-z0-9]+)+", 'a machine type looks like "e2-micro"')
-]
+MachineType = Annotated[str, matching(r"[a-z][a-z0-9]*(-[a-z0-9]+)+", 'a machine type looks like "e2-micro"')]
 ImageFamily = Annotated[
     str,
-    _matching(r"[a-z]([-a-z0-9]{0,61}[a-z0-9])?", 'an image family of debian-cloud looks like "debian-12"'),
+    matching(r"[a-z]([-a-z0-9]{0,61}[a-z0-9])?", 'an image family of debian-cloud looks like "debian-12"'),
 ]
 Address = Annotated[
     str,
-    _matching(
+    matching(
         r"[A-Za-z0-9]([A-Za-z0-9._:-]*[A-Za-z0-9])?",
         "a name, an address or a Host of your ssh configuration alone; user and port have their own keys",
     ),
 ]
-User = Annotated[str, _matching(r"[a-z_][a-z0-9_.-]*", 'the name of a user of the machine, "admin"')]
+User = Annotated[str, matching(r"[a-z_][a-z0-9_.-]*", 'the name of a user of the machine, "admin"')]

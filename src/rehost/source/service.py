@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
-from pydantic import TypeAdapter, ValidationError
-
 from rehost.project.sizes import show_duration
-from rehost.project.values import DomainName, WebPath
+from rehost.project.values import domain_name, web_path
 from rehost.source import render
 from rehost.source.names import app_name
 from rehost.source.report import Ledger, Settings
@@ -88,8 +86,8 @@ def _path(attribute: str, key: str) -> Callable[[str, Text, Settings, Ledger], S
 
 def _health(name: str, value: Text, settings: Settings, ledger: Ledger) -> Settings:
     try:
-        path = TypeAdapter(WebPath).validate_python(value)
-    except ValidationError:
+        path = web_path(value)
+    except ValueError:
         ledger.leave(
             name, "it is not the path of a request", 'set run.health in rehost.toml, as in "/health"'
         )
@@ -143,8 +141,8 @@ def _domains(name: str, value: Text, settings: Settings, ledger: Ledger) -> Sett
     for number, domain in enumerate(value if isinstance(value, list) else [value]):
         shown = f"{name}.{domain if isinstance(domain, str) else number}"
         try:
-            valid = TypeAdapter(DomainName).validate_python(domain)
-        except ValidationError:
+            valid = domain_name(domain)
+        except ValueError:
             ledger.leave(shown, "it is not one domain name in lower case", "set domain.name in rehost.toml")
             continue
         if settings.domain is None:

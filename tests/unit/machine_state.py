@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +20,7 @@ def serving(**changes: Any) -> MachineState:
     """The machine of the recorded probe, with all the files that it must have, and with fields changed."""
     recorded = probe.parse(SERVING)
     texts = {name: f"{text}\n".encode() for name, text in TEXTS.items()}
-    return replace(replace(recorded, files={**recorded.files, **texts}), **changes)
+    return recorded._replace(files={**recorded.files, **texts})._replace(**changes)
 
 
 def fresh(**changes: Any) -> MachineState:

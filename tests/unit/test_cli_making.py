@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import subprocess
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -158,8 +157,8 @@ def settled(project: config.Project) -> Site:
         "settings": order.settings.as_json(),
     }
     state = serving(ports=ports, images=(image("sha256:built", order.context),))
-    release = replace(state.releases[0], record=record)
-    here.state = replace(state, releases=(release,), caddy=decide.proxy_config(order, state))
+    release = state.releases[0]._replace(record=record)
+    here.state = state._replace(releases=(release,), caddy=decide.proxy_config(order, state))
     return here
 
 
@@ -179,7 +178,7 @@ def test_a_changed_variable_alone_is_one_step(project: config.Project) -> None:
 def test_drift_of_the_machine_alone_is_one_step(project: config.Project) -> None:
     here = settled(project)
     assert here.state is not None
-    here.state = replace(here.state, swap_files=())
+    here.state = here.state._replace(swap_files=())
     assert ids(making.whole_plan(here, wanted(project))) == [bootstrap.ACTION]
 
 

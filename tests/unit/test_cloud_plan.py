@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -41,11 +40,11 @@ ALL = Observed(MACHINE, DISK, ADDRESS, RULES)
 
 
 def _rule(name: str, **changes: Any) -> dict[str, Firewall]:
-    return {**RULES, name: replace(RULES[name], **changes)}
+    return {**RULES, name: RULES[name]._replace(**changes)}
 
 
 def _machine(**changes: Any) -> Observed:
-    return replace(ALL, instance=replace(MACHINE, **changes))
+    return ALL._replace(instance=MACHINE._replace(**changes))
 
 
 def _metadata(**changes: str | None) -> Observed:
@@ -58,7 +57,7 @@ CASES: list[tuple[str, Observed, dict[str, Any], list[tuple[str, list[tuple[str,
     ("nothing to do", ALL, {}, []),
     (
         "8080 opened by hand",
-        replace(ALL, firewalls=_rule(WEB, allowed=("tcp:443", "tcp:80", "tcp:8080", "udp:443"))),
+        ALL._replace(firewalls=_rule(WEB, allowed=("tcp:443", "tcp:80", "tcp:8080", "udp:443"))),
         {},
         [
             (
@@ -69,7 +68,7 @@ CASES: list[tuple[str, Observed, dict[str, Any], list[tuple[str, list[tuple[str,
     ),
     (
         "switched off and given another priority",
-        replace(ALL, firewalls=_rule(SSH, disabled=True, priority=70)),
+        ALL._replace(firewalls=_rule(SSH, disabled=True, priority=70)),
         {},
         [(f"update firewall/{SSH}", [("priority", 70, 1000), ("disabled", True, False)])],
     ),
@@ -81,19 +80,19 @@ CASES: list[tuple[str, Observed, dict[str, Any], list[tuple[str, list[tuple[str,
     ),
     (
         "a rule of another network",
-        replace(ALL, firewalls=_rule(WEB, network="other")),
+        ALL._replace(firewalls=_rule(WEB, network="other")),
         {},
         [(f"replace firewall/{WEB}", [("network", "other", "default")])],
     ),
     (
         "a service account as target",
-        replace(ALL, firewalls=_rule(WEB, service_accounts=True)),
+        ALL._replace(firewalls=_rule(WEB, service_accounts=True)),
         {},
         [(f"replace firewall/{WEB}", [("service accounts", True, False)])],
     ),
     (
         "a missing rule",
-        replace(ALL, firewalls={WEB: RULES[WEB]}),
+        ALL._replace(firewalls={WEB: RULES[WEB]}),
         {},
         [(f"create firewall/{SSH}", [("allowed", None, ["tcp:22"]), ("sources", None, ["0.0.0.0/0"])])],
     ),
@@ -152,7 +151,7 @@ CASES: list[tuple[str, Observed, dict[str, Any], list[tuple[str, list[tuple[str,
     ),
     (
         "the reserved address is gone",
-        replace(ALL, address=None),
+        ALL._replace(address=None),
         {},
         [
             ("create address/content-api-ip", [("region", None, "us-west1")]),
@@ -165,10 +164,10 @@ CASES: list[tuple[str, Observed, dict[str, Any], list[tuple[str, list[tuple[str,
         {},
         [("update external/content-api", [("address", None, "203.0.113.7")])],
     ),
-    ("an address that is still being reserved", replace(ALL, address=replace(ADDRESS, address="")), {}, []),
+    ("an address that is still being reserved", ALL._replace(address=ADDRESS._replace(address="")), {}, []),
     (
         "in another zone of the region",
-        Observed(None, None, ADDRESS, RULES, elsewhere=(replace(MACHINE, zone="us-west1-b"),)),
+        Observed(None, None, ADDRESS, RULES, elsewhere=(MACHINE._replace(zone="us-west1-b"),)),
         {},
         [
             (
@@ -184,13 +183,13 @@ CASES: list[tuple[str, Observed, dict[str, Any], list[tuple[str, list[tuple[str,
     ),
     (
         "a second one in another zone",
-        replace(ALL, elsewhere=(replace(MACHINE, zone="us-west1-b"),)),
+        ALL._replace(elsewhere=(MACHINE._replace(zone="us-west1-b"),)),
         {},
         [("delete instance/content-api@us-west1-b", [])],
     ),
     (
         "a disk without its machine",
-        replace(ALL, instance=None, disk=replace(DISK, users=())),
+        ALL._replace(instance=None, disk=DISK._replace(users=())),
         {},
         [("create instance/content-api", [("zone", None, ZONE), ("machine type", None, "e2-micro")])],
     ),
@@ -222,10 +221,9 @@ def test_a_script_is_shown_by_its_length_and_digest() -> None:
 
 
 def test_everything_that_must_come_first_does() -> None:
-    observed = replace(
-        _machine(status="TERMINATED", tags=(), labels={**OURS}, external="198.51.100.9"),
+    observed = _machine(status="TERMINATED", tags=(), labels={**OURS}, external="198.51.100.9")._replace(
         address=None,
-        disk=replace(DISK, size_gb=10),
+        disk=DISK._replace(size_gb=10),
     )
     order = [action.id for action in Plan.of(plan(desired(machine_type="e2-small"), observed)).actions]
     assert order[-1] == "machine-type/content-api"
@@ -236,9 +234,9 @@ def test_everything_that_must_come_first_does() -> None:
 STRANGERS: list[tuple[Observed, str]] = [
     (_machine(labels={}), "a machine named content-api"),
     (_machine(labels={"rehost-app": "other"}), "a machine named content-api"),
-    (Observed(disk=replace(DISK, labels={}, users=())), "a disk named content-api"),
-    (replace(ALL, address=replace(ADDRESS, description="")), "an address named content-api-ip"),
-    (replace(ALL, firewalls=_rule(WEB, description="by hand")), "a firewall rule named content-api-web"),
+    (Observed(disk=DISK._replace(labels={}, users=())), "a disk named content-api"),
+    (ALL._replace(address=ADDRESS._replace(description="")), "an address named content-api-ip"),
+    (ALL._replace(firewalls=_rule(WEB, description="by hand")), "a firewall rule named content-api-web"),
 ]
 
 
@@ -250,7 +248,7 @@ def test_what_rehost_did_not_make_is_refused(observed: Observed, said: str) -> N
 
 
 def test_remarks_on_what_cannot_be_put_right() -> None:
-    large = replace(ALL, disk=replace(DISK, size_gb=50, type="pd-ssd"))
+    large = ALL._replace(disk=DISK._replace(size_gb=50, type="pd-ssd"))
     assert [(finding.severity, finding.what) for finding in remarks(desired(), large)] == [
         ("warning", "the disk has 50 GB, rehost.toml says 20 GB; a disk cannot shrink."),
         ("warning", "the disk is of type pd-ssd, not pd-standard; the type stays as it was made."),
@@ -267,18 +265,18 @@ DESTROYED: list[tuple[Observed, bool, list[str]]] = [
     ),
     (ALL, True, ["instance/content-api", f"firewall/{WEB}", f"firewall/{SSH}"]),
     (
-        replace(ALL, instance=None, elsewhere=(replace(MACHINE, zone="us-west1-b"),), firewalls={}),
+        ALL._replace(instance=None, elsewhere=(MACHINE._replace(zone="us-west1-b"),), firewalls={}),
         True,
         ["instance/content-api@us-west1-b", "disk/content-api"],
     ),
     (
-        Observed(addresses_elsewhere=(replace(ADDRESS, region="us-east1"),)),
+        Observed(addresses_elsewhere=(ADDRESS._replace(region="us-east1"),)),
         False,
         ["address/content-api-ip@us-east1"],
     ),
     (_machine(labels={}), True, [f"firewall/{WEB}", f"firewall/{SSH}"]),
-    (Observed(disk=replace(DISK, labels={})), False, []),
-    (Observed(address=replace(ADDRESS, description="mine")), False, []),
+    (Observed(disk=DISK._replace(labels={})), False, []),
+    (Observed(address=ADDRESS._replace(description="mine")), False, []),
 ]
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -27,7 +26,7 @@ VALUES = {"SECRET_KEY": Secret("hunter2hunter2"), "PORT": Secret("8080")}
 
 def desired(**changes: Any) -> Desired:
     base = Desired(APP, CONTEXT, VALUES, SETTINGS, ("api.example.com",), keep=5)
-    return replace(base, **changes)
+    return base._replace(**changes)
 
 
 def record(wanted: Desired, number: int = 1, state: str = "live") -> ReleaseRecord:
@@ -57,7 +56,7 @@ def settled(**changes: Any) -> MachineState:
         "current": 1,
     }
     state = serving(**{**base, **changes})
-    return state if "caddy" in changes else replace(state, caddy=decide.proxy_config(desired(), state))
+    return state if "caddy" in changes else state._replace(caddy=decide.proxy_config(desired(), state))
 
 
 def steps(wanted: Desired, state: MachineState | None) -> list[str]:
@@ -100,7 +99,7 @@ NEW_VALUES = {"SECRET_KEY": Secret("another"), "EXTRA": Secret("1")}
             ),
         ),
         (
-            desired(settings=replace(SETTINGS, memory=2**29, health="/")),
+            desired(settings=SETTINGS._replace(memory=2**29, health="/")),
             (Change("health", "/health", "/"), Change("memory", SETTINGS.memory, 2**29)),
         ),
     ],
@@ -145,14 +144,14 @@ def test_another_host_is_a_matter_of_the_routes() -> None:
 
 def test_another_app_s_routes_are_no_drift() -> None:
     state = settled()
-    shop = replace(desired(), app="shop", hosts=("shop.example.com",))
-    both = replace(state, ports={**state.ports, "shop": (20002, 20003)})
-    both = replace(both, caddy=decide.proxy_config(shop, both))
+    shop = desired()._replace(app="shop", hosts=("shop.example.com",))
+    both = state._replace(ports={**state.ports, "shop": (20002, 20003)})
+    both = both._replace(caddy=decide.proxy_config(shop, both))
     # Whoever was last to change the configuration: neither sees drift.
     for _ in range(2):
         assert not decide.routes_differ(desired(), both)
         assert not decide.routes_differ(shop, both)
-        both = replace(both, caddy=decide.proxy_config(desired(), both))
+        both = both._replace(caddy=decide.proxy_config(desired(), both))
 
 
 def test_what_a_cut_off_release_left_is_stopped() -> None:
@@ -161,7 +160,7 @@ def test_what_a_cut_off_release_left_is_stopped() -> None:
     (action,) = decide.plan(desired(), state)
     assert (action.id, action.changes) == (TIDY, (Change(f"{APP}-2", "running", "stopped"),))
     # A release brings the routes along and stops what was left: no steps of their own.
-    assert steps(desired(values={}), replace(state, caddy=None)) == [RELEASE]
+    assert steps(desired(values={}), state._replace(caddy=None)) == [RELEASE]
 
 
 def test_no_value_is_in_a_plan() -> None:
@@ -207,7 +206,7 @@ def test_what_is_pruned(states: list[str], current: int, keep: int) -> None:
     assert len(left) + 1 <= max(keep, 2)
     if served:
         assert len(left) + 1 >= keep
-    assert decide.to_prune(replace(state, releases=state.releases), keep, next_one) == gone
+    assert decide.to_prune(state._replace(releases=state.releases), keep, next_one) == gone
 
 
 def test_releases_that_never_served_go_first() -> None:
@@ -252,7 +251,7 @@ def test_releases_that_cannot_be_returned_to(state: MachineState, number: int | 
 
 def test_after_a_return_the_one_before_is_next() -> None:
     # Release 3 was returned to; 4 is newer and good, but "earlier" means before the one that serves.
-    state = replace(KEPT, current=3)
+    state = KEPT._replace(current=3)
     assert decide.return_to(state, None, where="vm").number == 1
     assert decide.return_to(state, 4, where="vm").number == 4
 

@@ -29,13 +29,13 @@ from test_machine_bootstrap import shellcheck
 from test_release_container import AWKWARD, SETTINGS
 
 PORTS = (20000, 20001)
-QUICK = replace(SETTINGS, health_deadline=4, stop_grace=1)
+QUICK = SETTINGS._replace(health_deadline=4, stop_grace=1)
 REVISION = Revision("ada@laptop", "0123456789ab", dirty=True)
 VALUES = {name: Secret(value) for name, value in AWKWARD.items()}
 
 
 def desired(settings: Settings = QUICK, **changes: Any) -> decide.Desired:
-    return replace(decide.Desired(APP, "sha256:c", VALUES, settings, ("www.example.com",), keep=3), **changes)
+    return decide.Desired(APP, "sha256:c", VALUES, settings, ("www.example.com",), keep=3)._replace(**changes)
 
 
 class Site:
@@ -60,7 +60,7 @@ class Site:
             [(base / str(n) / "state").read_text().strip() for n in numbers],
         )
         records = [
-            replace(one, number=n, record=json.loads((base / str(n) / "release.json").read_text()))
+            one._replace(number=n, record=json.loads((base / str(n) / "release.json").read_text()))
             for one, n in zip(found, numbers, strict=True)
         ]
         slot = next((slot for slot in "ba" if (self.app / "live" / slot).exists()), "")
@@ -440,7 +440,7 @@ def test_images_in_use_stay() -> None:
 
 
 def test_awkward_settings_are_quoted() -> None:
-    order = switch.order_for(desired(replace(QUICK, health="/h?a='b'&$(id)")), fresh_state(), 1, "sha256:1")
+    order = switch.order_for(desired(QUICK._replace(health="/h?a='b'&$(id)")), fresh_state(), 1, "sha256:1")
     echo = "\nprintf '%s' \"$HEALTH\""
     head = order.script.partition("# Makes a prepared")[0]
     done = subprocess.run(["sh", "-c", head + echo], capture_output=True, text=True, check=True)

@@ -5,17 +5,16 @@ from __future__ import annotations
 import gc
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
 from importlib import import_module
 from importlib.util import find_spec
+from typing import NamedTuple
 
 import click
 
 from rehost import __version__
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(NamedTuple):
     """A command: where it is, "module:attribute", and the line that `rehost --help` shows for it."""
 
     target: str

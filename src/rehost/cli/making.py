@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from typing import Final
+from typing import Final, NamedTuple
 
 from rehost.cli.session import Session
 from rehost.cli.site import Site
@@ -24,8 +23,7 @@ CONNECT: Final = "machine/connect"
 LATER: Final = "machine/later"
 
 
-@dataclass(frozen=True, slots=True)
-class Wanted:
+class Wanted(NamedTuple):
     """What should serve, as far as this computer alone can tell."""
 
     project: Project
@@ -122,7 +120,7 @@ def whole_plan(here: Site, wanted: Wanted) -> Plan:
         return Plan.of([*in_cloud, reach, Action(LATER, "run", what, needs=(CONNECT,))])
     first = (bootstrap.ACTION, decide.SHIP)
     new = [
-        replace(action, needs=(*action.needs, CONNECT)) if action.id in first else action
+        action._replace(needs=(*action.needs, CONNECT)) if action.id in first else action
         for action in machine_actions(here, wanted)
     ]
     return Plan.of([*in_cloud, reach, *new])

@@ -27,9 +27,8 @@ from __future__ import annotations
 import functools
 import sys
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Concatenate, ParamSpec, TypeAlias
+from typing import Any, Concatenate, NamedTuple, ParamSpec, TypeAlias
 
 import click
 
@@ -46,8 +45,7 @@ P = ParamSpec("P")
 CONFIG = "rehost.toml"
 
 
-@dataclass(frozen=True, slots=True)
-class Options:
+class Options(NamedTuple):
     """The common options as they were typed."""
 
     project: Path | None = None

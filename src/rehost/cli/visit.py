@@ -9,10 +9,10 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from rehost.machine import keys
 from rehost.machine.probe import MachineState, probe
@@ -22,8 +22,7 @@ from rehost.run.errors import RehostError
 CACHE = "cache/reach.json"
 
 
-@dataclass(frozen=True, slots=True)
-class Remembered:
+class Remembered(NamedTuple):
     """Where the app's machine was, who it proved to be, and what it was asked. health, host: see `probe`."""
 
     app: str
@@ -60,7 +59,7 @@ def remember(directory: Path, where: Remembered) -> None:
     file = directory / ".rehost" / CACHE
     file.parent.mkdir(parents=True, exist_ok=True)
     draft = file.with_suffix(f".{os.getpid()}")
-    draft.write_text(json.dumps(asdict(where)))
+    draft.write_text(json.dumps(where._asdict()))
     draft.replace(file)
 
 

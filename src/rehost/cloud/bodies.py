@@ -145,7 +145,6 @@ def _rule(desired: Desired, name: str, allowed: Iterable[str], sources: Iterable
 
 def firewall_body(desired: Desired, rule: Firewall) -> Json:
     return {
-        "name": rule.name,
         "description": rule.description,
         "network": network_path(desired),
         "direction": rule.direction,
@@ -154,7 +153,8 @@ def firewall_body(desired: Desired, rule: Firewall) -> Json:
 
 
 def firewall_patch(rule: Firewall, fields: Iterable[str]) -> Json:
-    """The fields of a rule, in Google's words; an empty list clears."""
+    """The fields of a rule, in Google's words, and its name, which Google's schema wants in a patch, too. An empty
+    list clears."""
     body: Json = {
         "priority": rule.priority,
         "disabled": rule.disabled,
@@ -164,7 +164,7 @@ def firewall_patch(rule: Firewall, fields: Iterable[str]) -> Json:
         "target_tags": list(rule.target_tags),
     }
     google = {"sources": "sourceRanges", "source_tags": "sourceTags", "target_tags": "targetTags"}
-    return {google.get(field, field): body[field] for field in fields}
+    return {"name": rule.name, **{google.get(field, field): body[field] for field in fields}}
 
 
 def _protocols(entries: Iterable[str]) -> list[Json]:

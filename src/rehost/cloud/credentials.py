@@ -15,9 +15,8 @@ import shutil
 import tempfile
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from rehost.cloud.errors import Unauthenticated
 from rehost.run.errors import UsageError
@@ -36,8 +35,7 @@ THREE_WAYS = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Token:
+class Token(NamedTuple):
     """An access token. expires: Unix time in seconds; 0 when nobody knows."""
 
     value: Secret
@@ -57,8 +55,7 @@ class Source(Protocol):
     async def fetch(self) -> Token: ...
 
 
-@dataclass(frozen=True, slots=True)
-class Given:
+class Given(NamedTuple):
     """A token in the environment: used as it is."""
 
     value: Secret
@@ -69,8 +66,7 @@ class Given:
         return Token(self.value, 0)
 
 
-@dataclass(frozen=True, slots=True)
-class KeyFile:
+class KeyFile(NamedTuple):
     """Application default credentials in a file: a service account's key, or what gcloud wrote at login."""
 
     path: Path
@@ -90,8 +86,7 @@ class KeyFile:
         return await asyncio.to_thread(_exchange, self)
 
 
-@dataclass(frozen=True, slots=True)
-class Gcloud:
+class Gcloud(NamedTuple):
     """The account that gcloud is signed in with."""
 
     program: str

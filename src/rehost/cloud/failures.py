@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from rehost.cloud import errors
 from rehost.cloud.names import FREE_ZONES, last
@@ -23,8 +22,7 @@ _NO_PROJECT = re.compile(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Context:
+class Context(NamedTuple):
     """What was asked: the HTTP method and the path, e.g. "projects/p/zones/us-west1-a/instances/api"."""
 
     method: str
@@ -49,8 +47,7 @@ class Context:
         return f"{tail or 'project'}{place}, project {self.project}"
 
 
-@dataclass(frozen=True, slots=True)
-class Failure:
+class Failure(NamedTuple):
     """One error as Google words it. reason: "notFound", "QUOTA_EXCEEDED", ...; compared in capitals."""
 
     status: int

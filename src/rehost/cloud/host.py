@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from rehost.cloud.model import Reach
 
 
-@dataclass(frozen=True, slots=True)
-class HostDesired:
+class HostDesired(NamedTuple):
     """A machine somebody else made. address: a name or address that ssh understands."""
 
     address: str

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import NamedTuple
 
 from rehost.cloud.names import LABEL, Names, region_of
 
 
-@dataclass(frozen=True, slots=True)
-class Desired:
+class Desired(NamedTuple):
     """One machine and what belongs to it.
 
     disk_gb: size of the boot disk in GB. disk_type: pd-standard, because it is what the free tier covers.
@@ -30,7 +30,7 @@ class Desired:
     network: str = "default"
     ports: tuple[int, ...] = (80, 443)
     ssh_sources: tuple[str, ...] = ("0.0.0.0/0",)
-    labels: Mapping[str, str] = field(default_factory=dict)
+    labels: Mapping[str, str] = MappingProxyType({})
 
     @property
     def names(self) -> Names:
@@ -41,8 +41,7 @@ class Desired:
         return region_of(self.zone)
 
 
-@dataclass(frozen=True, slots=True)
-class Disk:
+class Disk(NamedTuple):
     """A boot disk. `users` are the instances it is attached to."""
 
     name: str
@@ -52,8 +51,7 @@ class Disk:
     users: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Instance:
+class Instance(NamedTuple):
     """A virtual machine. status: Google's own word, e.g. RUNNING or TERMINATED. external: "" for none."""
 
     name: str
@@ -74,8 +72,7 @@ class Instance:
         return self.labels.get(LABEL) == self.name
 
 
-@dataclass(frozen=True, slots=True)
-class Address:
+class Address(NamedTuple):
     """A reserved address. `address` is "" while it is being reserved."""
 
     name: str
@@ -85,8 +82,7 @@ class Address:
     users: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Firewall:
+class Firewall(NamedTuple):
     """A firewall rule. allowed, denied: "tcp:80", "udp:8000-8100", "icmp" for all of a protocol; sorted."""
 
     name: str
@@ -103,8 +99,7 @@ class Firewall:
     service_accounts: bool = False  # names service accounts as sources or targets; ours never does
 
 
-@dataclass(frozen=True, slots=True)
-class Observed:
+class Observed(NamedTuple):
     """What stands in the project under this app's names. None or a missing key: it is not there.
 
     elsewhere: instances of the app's name and label in other zones. addresses_elsewhere: in other regions.
@@ -113,13 +108,12 @@ class Observed:
     instance: Instance | None = None
     disk: Disk | None = None
     address: Address | None = None
-    firewalls: Mapping[str, Firewall] = field(default_factory=dict)
+    firewalls: Mapping[str, Firewall] = MappingProxyType({})
     elsewhere: tuple[Instance, ...] = ()
     addresses_elsewhere: tuple[Address, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Reach:
+class Reach(NamedTuple):
     """How a machine is reached by ssh.
 
     host_keys: lines "TYPE BASE64" that the machine itself published through the cloud; empty means that the

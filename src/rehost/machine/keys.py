@@ -5,12 +5,11 @@ from __future__ import annotations
 import getpass
 import os
 import re
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 
-@dataclass(frozen=True, slots=True)
-class Key:
+class Key(NamedTuple):
     """file: the private key, 0600. public: "TYPE BASE64"."""
 
     file: Path

@@ -6,9 +6,8 @@ import base64
 import json
 import shlex
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from rehost.machine.ssh import Machine, MachineError
 
@@ -24,8 +23,7 @@ FILES: Final = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Unit:
+class Unit(NamedTuple):
     """A systemd unit as `systemctl show` tells it."""
 
     active: str = "inactive"
@@ -38,8 +36,7 @@ class Unit:
         return self.active in ("active", "activating", "reloading")
 
 
-@dataclass(frozen=True, slots=True)
-class Container:
+class Container(NamedTuple):
     """A container that carries our label, of this app or another."""
 
     id: str
@@ -52,8 +49,7 @@ class Container:
     ports: tuple[int, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Image:
+class Image(NamedTuple):
     id: str
     tags: tuple[str, ...]
     context: str
@@ -61,8 +57,7 @@ class Image:
     created: int
 
 
-@dataclass(frozen=True, slots=True)
-class ReleaseRecord:
+class ReleaseRecord(NamedTuple):
     """A release as the machine keeps it; `record` is release.json."""
 
     number: int
@@ -70,8 +65,7 @@ class ReleaseRecord:
     record: Mapping[str, Any]
 
 
-@dataclass(frozen=True, slots=True)
-class Health:
+class Health(NamedTuple):
     """What the app answered through the proxy. status 0: no answer. seconds: how long it took."""
 
     status: int
@@ -79,8 +73,7 @@ class Health:
     text: str
 
 
-@dataclass(frozen=True, slots=True)
-class MachineState:
+class MachineState(NamedTuple):
     """What one probe saw. Sizes in bytes."""
 
     os_id: str
@@ -107,7 +100,7 @@ class MachineState:
     live_slot: str
     current: int
     health: Health | None = None
-    releases: tuple[ReleaseRecord, ...] = field(default=())
+    releases: tuple[ReleaseRecord, ...] = ()
 
     def unit(self, name: str) -> Unit:
         return self.units.get(name, Unit())

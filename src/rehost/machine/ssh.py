@@ -7,9 +7,8 @@ import shlex
 import socket
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 from rehost.machine.lean_asyncssh import asyncssh
 from rehost.run.errors import RehostError
@@ -36,8 +35,7 @@ class ScriptFailed(MachineError):
         self.status = status
 
 
-@dataclass(frozen=True, slots=True)
-class Output:
+class Output(NamedTuple):
     """What a script wrote. Text is decoded as UTF-8; bytes that are not become U+FFFD."""
 
     stdout: str

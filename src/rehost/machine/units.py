@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from rehost.machine.ssh import Machine, MachineError
 
@@ -67,8 +66,7 @@ echo "{result}$(cat "$dir/result" 2>/dev/null || echo lost)"
 """
 
 
-@dataclass(frozen=True, slots=True)
-class Work:
+class Work(NamedTuple):
     """What is to run. `tag` says what it works on, so that another run can tell whether it may attach.
 
     prepare: a script that runs first, as part of the same exec and only when nothing runs yet; when it ends with
@@ -84,8 +82,7 @@ class Work:
     properties: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Ended:
+class Ended(NamedTuple):
     """How it ended.
 
     attached_tag: the tag of the work that was running already, or None when ours was started.

@@ -19,10 +19,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, NamedTuple, NoReturn
 
 from rehost.project import files
 from rehost.run.errors import UsageError
@@ -47,8 +46,7 @@ _SHOWABLE = re.compile(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Variable:
+class Variable(NamedTuple):
     """One assignment. line: from 1. span: of its whole lines; value_span: of the value with its quotes."""
 
     name: str
@@ -58,8 +56,7 @@ class Variable:
     value_span: tuple[int, int]
 
 
-@dataclass(frozen=True, slots=True)
-class EnvFile:
+class EnvFile(NamedTuple):
     """A dotenv file's assignments, in order; `name` is how errors and findings call the file."""
 
     name: str
@@ -77,8 +74,7 @@ class EnvFile:
         return [(each, last[each.name]) for each in self.assignments if last[each.name] is not each]
 
 
-@dataclass(frozen=True, slots=True)
-class Environment:
+class Environment(NamedTuple):
     """The variables of several files together. origin: "file:line" by name. missing: required, not there."""
 
     values: Mapping[str, Secret]

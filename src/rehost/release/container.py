@@ -5,15 +5,13 @@ from __future__ import annotations
 import hashlib
 import hmac
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from rehost.run.plan import Change
 from rehost.run.secret import Secret
 
 
-@dataclass(frozen=True, slots=True)
-class Settings:
+class Settings(NamedTuple):
     """What of a release is neither image nor environment. memory in bytes, times in seconds.
 
     health: the path that the gate asks; statuses from health_low to health_high count as healthy.
@@ -29,15 +27,14 @@ class Settings:
     stop_grace: int
 
     def as_json(self) -> dict[str, Any]:
-        return asdict(self)
+        return self._asdict()
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Settings:
-        return cls(**{name: data[name] for name in cls.__slots__})
+        return cls(**{name: data[name] for name in cls._fields})
 
 
-@dataclass(frozen=True, slots=True)
-class Revision:
+class Revision(NamedTuple):
     """Where the code came from. commit is "" outside git."""
 
     by: str

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from rehost.edge import caddy
 from rehost.machine import bootstrap
@@ -27,8 +26,7 @@ BUILD_DISK: Final = 2 * GB
 RETURNABLE: Final = ("live", "replaced")
 
 
-@dataclass(frozen=True, slots=True)
-class Desired:
+class Desired(NamedTuple):
     """What should serve. context: digest of everything that the build sees."""
 
     app: str

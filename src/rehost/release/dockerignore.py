@@ -24,6 +24,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from rehost.run.errors import UsageError
 
@@ -41,8 +42,7 @@ class _BadPatternError(Exception):
     """Why a pattern cannot be read; the caller adds file and line."""
 
 
-@dataclass(frozen=True, slots=True)
-class Pattern:
+class Pattern(NamedTuple):
     """One line. `text` is the cleaned pattern without its ``!``."""
 
     text: str

@@ -10,7 +10,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Literal, TypeAlias
+from typing import Literal, NamedTuple, TypeAlias
 
 from rehost.run.errors import RehostError
 from rehost.run.events import Bus, Json
@@ -67,8 +67,7 @@ Doer: TypeAlias = Callable[[Doing], Awaitable[None]]
 Sleep: TypeAlias = Callable[[float], Awaitable[None]]
 
 
-@dataclass(frozen=True, slots=True)
-class Failure:
+class Failure(NamedTuple):
     """An action that failed, and its error as it was raised."""
 
     action: Action

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from rehost.run.events import Json
 
 Severity = Literal["ok", "warning", "error"]
 
 
-@dataclass(frozen=True, slots=True)
-class Finding:
+class Finding(NamedTuple):
     """One thing that was looked at.
 
     severity: "error" stops `rehost up`, "warning" does not. what: one sentence. cure: what to do, "" when

@@ -11,9 +11,8 @@ import json
 import os
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
+from typing import NamedTuple, cast
 
 from rehost.run.errors import UsageError
 from rehost.run.events import Event, Json, Kind
@@ -23,8 +22,7 @@ CUT_OFF = "cut off"  # the process died before it could say how the run ended
 RUNNING = "running"
 
 
-@dataclass(frozen=True, slots=True)
-class Run:
+class Run(NamedTuple):
     """One run as read back. `start` is Unix time; `seconds` reach to the last thing that was written.
 
     result: "done", "failed", "usage", "refused", "interrupted", or "cut off", or "running" for one that still is.

@@ -5,15 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from graphlib import CycleError, TopologicalSorter
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from rehost.run.events import Json
 
 Verb = Literal["create", "update", "replace", "delete", "run"]
 
 
-@dataclass(frozen=True, slots=True)
-class Change:
+class Change(NamedTuple):
     """One field of a thing, before and after. None means absent."""
 
     field: str
@@ -21,8 +20,7 @@ class Change:
     after: Json
 
 
-@dataclass(frozen=True, slots=True)
-class Action:
+class Action(NamedTuple):
     """One step of a plan.
 
     id: short, stable and unique in the plan, e.g. "firewall/content-api-web".

@@ -10,7 +10,7 @@ import json
 import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from rehost.run.events import Event, Json
 from rehost.run.journal import CUT_OFF, RUNNING, Run
@@ -18,8 +18,7 @@ from rehost.run.journal import CUT_OFF, RUNNING, Run
 _MEANING = {CUT_OFF: "cut off: its process died", RUNNING: "still running when this was written"}
 
 
-@dataclass(frozen=True, slots=True)
-class _Step:
+class _Step(NamedTuple):
     """One action in one run: from its start to its end, if it had one."""
 
     run: int  # counted from 1

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -13,16 +15,25 @@ from hypothesis import strategies as st
 
 from machine_state import APP, SERVING, serving
 from rehost.machine import probe
-from rehost.machine.probe import MARK, PACKAGES, Health, Unit, parse
+from rehost.machine.probe import PACKAGES, Health, Unit, parse
 
 GIB = 2**30
+MARK = "@@rehost-probe"
 
 
 def section(text: str, name: str, *lines: str) -> str:
     """The text with one section's lines replaced."""
     before, _, rest = text.partition(f"{MARK} {name}\n")
     _, _, after = rest.partition(f"{MARK} ")
-    return "\n".join([before.rstrip("\n"), f"{MARK} {name}", *lines, f"{MARK} {after}"])
+    return "\n".join([before.rstrip("\n"), f"{MARK} {name}", *lines, f"{MARK} {after}"]).lstrip("\n")
+
+
+def texts(text: str, changes: Mapping[str, str | None]) -> str:
+    """The text with files replaced, "" for an empty one; None takes all files away that match."""
+    found = text.partition(f"{MARK} cpus\n")[0].splitlines()[1:]
+    kept = [line for line in found if not any(re.match(name, line) for name in changes)]
+    new = [f"{name}:{line}" for name, content in changes.items() for line in (content or "").splitlines()]
+    return section(text, "texts", *kept, *new)
 
 
 def test_a_machine_that_serves() -> None:
@@ -67,13 +78,10 @@ def test_before_the_first_release() -> None:
         "containers": ["[]", ""],
         "images": ["[]", ""],
         "caddy": ["null", ""],
-        "ports": [],
-        "live": [],
         "health": [],
-        "releases": [],
     }.items():
         text = section(text, name, *lines)
-    state = parse(text)
+    state = parse(texts(text, {f"/var/lib/rehost/{APP}/": None}))
     assert (state.containers, state.images, state.releases, state.health) == ((), (), (), None)
     assert (state.live_slot, state.current, dict(state.ports)) == ("", 0, {})
     assert state.caddy == {}  # it runs, and has no configuration yet
@@ -132,14 +140,12 @@ def test_units_that_systemd_does_not_know() -> None:
 
 
 def test_files() -> None:
-    lines = ["- /etc/none", " /etc/empty", "//4A /etc/bytes", "eA== /etc/with a space"]
-    found = parse(section(SERVING, "files", *lines)).files
-    assert found == {
-        "/etc/none": None,
-        "/etc/empty": b"",
-        "/etc/bytes": b"\xff\xfe\x00",
-        "/etc/with a space": b"x",
-    }
+    daemon, auto, journald = probe.FILES[:3]
+    found = parse(texts(SERVING, {daemon: None, auto: "", journald: "a: b\n\n@@c\td\n"})).files
+    assert found[daemon] is None
+    assert found[auto] is None  # an empty one is as good as none
+    assert found[journald] == b"a: b\n\n@@c\td\n"
+    assert set(found) == set(probe.FILES)
 
 
 def test_a_mount_point_with_a_space() -> None:
@@ -163,8 +169,15 @@ def test_containers_of_other_apps_and_without_a_port() -> None:
 
 
 def test_releases_come_in_the_order_of_their_numbers() -> None:
-    state = parse(section(SERVING, "releases", '10 live {"a": 1}', '9 replaced {"b": 2}', "2 failed {}"))
-    assert [(r.number, r.state) for r in state.releases] == [(2, "failed"), (9, "replaced"), (10, "live")]
+    home = f"/var/lib/rehost/{APP}/releases"
+    kept = {
+        f"{home}/{n}/{file}": text
+        for n in (10, 9, 2)
+        for file, text in (("state", "live"), ("release.json", "{}"))
+    }
+    del kept[f"{home}/9/state"]
+    state = parse(texts(SERVING, {f"{home}/1/": None, **kept}))
+    assert [(r.number, r.state) for r in state.releases] == [(2, "live"), (9, "prepared"), (10, "live")]
 
 
 @given(st.integers(min_value=0, max_value=len(SERVING) - len(f"{MARK} end\n")))
@@ -175,10 +188,9 @@ def test_a_probe_that_broke_off_is_never_taken_for_a_whole_one(length: int) -> N
 
 @given(st.text(st.characters(blacklist_characters="\r", blacklist_categories=["Cs"]), max_size=80))
 def test_whatever_the_app_answers(text: str) -> None:
-    # The script puts a space before a line that begins with the mark, and drops carriage returns.
-    told = text.replace(MARK, f" {MARK}")
-    state = parse(section(SERVING, "health", *told.split("\n"), "200 0.5"))
-    assert state.health == Health(200, 0.5, told.strip())
+    # The mark is drawn anew for each probe, so the answer cannot hold it.
+    state = parse(section(SERVING, "health", *text.split("\n"), "200 0.5"))
+    assert state.health == Health(200, 0.5, text.strip())
     assert state.current == 1
 
 
@@ -214,6 +226,7 @@ def test_the_script_where_nothing_is_installed(tmp_path: Path) -> None:
     assert (dict(state.packages), state.docker_version, state.caddy, state.releases) == ({}, "", None, ())
     assert (dict(state.units), dict(state.bootstrap), state.current, state.health) == ({}, {}, 0, None)
     assert set(state.files) == set(probe.FILES)
+    assert state.os_id
 
 
 def test_the_script_reads_what_releases_left(tmp_path: Path) -> None:
@@ -230,10 +243,12 @@ def test_the_script_reads_what_releases_left(tmp_path: Path) -> None:
     (app / "ports").write_text("20000 20001\n")
     (tmp_path / "rehost/shop").mkdir()
     (tmp_path / "rehost/shop/ports").write_text("20002 20003\n")
-    answer = f"body\\r\\n{MARK} live\\na 7\\n"
     curl = f"""case "$*" in
-  *"Host: api.example.com"*"http://127.0.0.1:80/health?a=1&b=it's") printf '{answer}\\n503 0.25\\n' ;;
-  *localhost:2019*) echo '{{"apps":{{}}}}' ;;
+  *"Host: api.example.com"*"http://127.0.0.1:80/health?a=1&b=it's")
+    printf 'body\\r\\n{MARK} live\\na 7\\n\\n503 0.25\\n' ;;
+  *localhost:2019*) # what -w of the three requests before it says
+    for name in $(printf %s "$*" | grep -o '@@[0-9a-f]* [a-z]*' | tr ' ' _); do echo "$name" | tr _ ' '; done
+    echo '{{"apps":{{}}}}' ;;
 esac"""
     state = parse(run(tmp_path, curl=curl))
     assert (state.live_slot, state.current) == ("b", 2)  # b wins, for the proxy too
@@ -243,12 +258,18 @@ esac"""
     ]
     assert state.ports == {APP: (20000, 20001), "shop": (20002, 20003)}
     assert state.caddy == {"apps": {}}
-    assert state.health == Health(503, 0.25, f"body\n {MARK} live\na 7")
+    assert state.health == Health(503, 0.25, f"body\n{MARK} live\na 7")
 
 
 def test_no_section_is_left_out(tmp_path: Path) -> None:
-    def marks(text: str) -> list[str]:
-        return [line for line in text.splitlines() if line.startswith(MARK)]
+    def names(text: str) -> list[str]:
+        mark = text.partition(" ")[0]
+        return [line.removeprefix(mark) for line in text.splitlines() if line.startswith(mark)]
 
-    assert marks(run(tmp_path)) == marks(SERVING)
+    asked = {" containers", " images", " caddy"}  # curl itself begins these
+    assert names(run(tmp_path)) == [name for name in names(SERVING) if name not in asked]
     assert serving().current == 1
+
+
+def test_each_script_has_a_mark_of_its_own() -> None:
+    assert probe.script(APP).splitlines()[0] != probe.script(APP).splitlines()[0]

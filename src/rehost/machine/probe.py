@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import base64
 import json
+import re
+import secrets
 import shlex
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from rehost.machine.ssh import Machine, MachineError
 
-MARK: Final = "@@rehost-probe"
 # What bootstrap holds in place; the probe reads them so that drift shows in the plan.
 PACKAGES: Final = ("docker.io", "caddy", "ca-certificates", "curl", "unattended-upgrades", "apparmor")
 FILES: Final = (
@@ -113,9 +113,12 @@ class MachineState(NamedTuple):
 
 
 def script(app: str, health: str = "/", host: str = "localhost") -> str:
-    """The probe as one POSIX sh script. health and host: what to ask the app for, and under which name."""
+    """The probe as one POSIX sh script. health and host: what to ask the app for, and under which name.
+
+    Sections of the answer begin with a mark that nobody can know before, so that no app can forge one.
+    """
     head = {
-        "MARK": MARK,
+        "MARK": f"@@{secrets.token_hex(8)}",
         "APP": app,
         "PACKAGES": " ".join(PACKAGES),
         "FILES": " ".join(FILES),
@@ -145,11 +148,12 @@ def parse(text: str) -> MachineState:
     parts = _sections(text)
     if "end" not in parts:
         raise ValueError("the probe broke off")
-    os_release = _pairs(parts["os"], "=")
-    memory = {key: int(value.split()[0]) * 1024 for key, value in _pairs(parts["memory"], ":").items()}
+    texts = _texts(parts["texts"])
+    os_release = _pairs(texts["/etc/os-release"], "=")
+    memory = {key: int(value.split()[0]) * 1024 for key, value in _pairs(texts["/proc/meminfo"], ":").items()}
     size, available = parts["disk"][1].split()[-2:]  # before them the mount point, which may hold spaces
-    live, current = _live(parts["live"])
-    swaps = _swaps(parts["swaps"])
+    live, current = _live(texts)
+    swaps = _swaps(texts["/proc/swaps"])
     return MachineState(
         os_id=os_release.get("ID", ""),
         os_version=os_release.get("VERSION_ID", ""),
@@ -162,32 +166,48 @@ def parse(text: str) -> MachineState:
         swap_files=tuple(name for name, _, _ in swaps),
         disk=int(size),
         disk_free=int(available),
-        uptime=float(parts["uptime"][0].split()[0]),
+        uptime=float(texts["/proc/uptime"][0].split()[0]),
         packages=_packages(parts["packages"]),
-        files=_files(parts["files"]),
+        files={name: _file(texts.get(name)) for name in FILES},
         units=_units(parts["units"]),
-        bootstrap=_pairs(parts["bootstrap"], "="),
+        bootstrap=_pairs(texts.get("/var/lib/rehost/bootstrap/state", []), "="),
         docker_version=str((_json(parts["docker"]) or {}).get("Version", "")),
-        containers=tuple(_container(item) for item in _json(parts["containers"]) or []),
-        images=tuple(_image(item) for item in _json(parts["images"]) or []),
-        caddy=_caddy(parts["caddy"]),
-        ports=_ports(parts["ports"]),
+        # Where there is no curl yet, these sections don't even begin.
+        containers=tuple(_container(item) for item in _json(parts.get("containers", [])) or []),
+        images=tuple(_image(item) for item in _json(parts.get("images", [])) or []),
+        caddy=_caddy(parts.get("caddy", [])),
+        ports=_ports(texts),
         live_slot=live,
         current=current,
         health=_health(parts["health"]),
-        releases=_releases(parts["releases"]),
+        releases=_releases(texts),
     )
 
 
 def _sections(text: str) -> dict[str, list[str]]:
+    """The lines of each section. The first line begins with the mark."""
+    mark = text.partition(" ")[0] + " "
     parts: dict[str, list[str]] = {}
     lines: list[str] = []
     for line in text.split("\n"):  # no other line end: JSON and the app's answer may hold those
-        if line.startswith(MARK + " "):
-            lines = parts.setdefault(line[len(MARK) + 1 :], [])
+        if line.startswith(mark):
+            lines = parts.setdefault(line[len(mark) :], [])
         else:
             lines.append(line)
     return parts
+
+
+def _texts(lines: list[str]) -> dict[str, list[str]]:
+    """The lines of each file. One that is not there is missing here, and so is an empty one."""
+    texts: dict[str, list[str]] = {}
+    for line in filter(None, lines):
+        path, content = line.split(":", 1)
+        texts.setdefault(path, []).append(content)
+    return texts
+
+
+def _file(lines: list[str] | None) -> bytes | None:
+    return None if lines is None else "".join(f"{line}\n" for line in lines).encode()
 
 
 def _pairs(lines: list[str], separator: str) -> dict[str, str]:
@@ -226,14 +246,6 @@ def _packages(lines: list[str]) -> dict[str, str]:
         # Wanted and actual state; what is on hold ("hi") is installed too (dpkg-query(1)).
         if status[1:] == "i":
             found[name] = version[0] if version else ""
-    return found
-
-
-def _files(lines: list[str]) -> dict[str, bytes | None]:
-    found: dict[str, bytes | None] = {}
-    for line in lines:
-        content, name = line.split(" ", 1)
-        found[name] = None if content == "-" else base64.b64decode(content, validate=True)
     return found
 
 
@@ -276,32 +288,39 @@ def _image(item: Mapping[str, Any]) -> Image:
     )
 
 
-def _ports(lines: list[str]) -> dict[str, tuple[int, int]]:
+def _named(texts: Mapping[str, list[str]], pattern: str) -> Iterator[tuple[str, list[str]]]:
+    """What the pattern's group finds in a path, and the lines of that file."""
+    for path, lines in texts.items():
+        if found := re.search(pattern, path):
+            yield found[1], lines
+
+
+def _ports(texts: Mapping[str, list[str]]) -> dict[str, tuple[int, int]]:
     found: dict[str, tuple[int, int]] = {}
-    for line in lines:
-        app, first, second = line.split()
+    for app, lines in _named(texts, r"/([^/]+)/ports$"):
+        first, second = lines[0].split()
         found[app] = (int(first), int(second))
     return found
 
 
-def _live(lines: list[str]) -> tuple[str, int]:
-    """The slot that takes traffic and the number of its release; ("", 0) before the first release."""
-    if not lines:
-        return "", 0
-    slot, number = lines[0].split()
-    return slot, int(number)
+def _live(texts: Mapping[str, list[str]]) -> tuple[str, int]:
+    """The slot that takes traffic and the number of its release; ("", 0) before the first release. b wins."""
+    slots = {slot: int(lines[0]) for slot, lines in _named(texts, r"/live/([ab])$")}
+    slot = max(slots, default="")
+    return slot, slots.get(slot, 0)
 
 
 def _health(lines: list[str]) -> Health | None:
     if not lines:
         return None
     status, seconds = lines[-1].split()
-    return Health(int(status), float(seconds), "\n".join(lines[:-1]).strip())
+    return Health(int(status), float(seconds), "\n".join(lines[:-1]).replace("\r", "").strip())
 
 
-def _releases(lines: list[str]) -> tuple[ReleaseRecord, ...]:
-    found = []
-    for line in lines:
-        number, state, text = line.split(" ", 2)
-        found.append(ReleaseRecord(int(number), state, json.loads(text)))
-    return tuple(sorted(found, key=lambda release: release.number))
+def _releases(texts: Mapping[str, list[str]]) -> tuple[ReleaseRecord, ...]:
+    states = {number: lines[0] for number, lines in _named(texts, r"/releases/(\d+)/state$")}
+    records = dict(_named(texts, r"/releases/(\d+)/release\.json$"))
+    return tuple(
+        ReleaseRecord(int(number), states.get(number, "prepared"), json.loads("\n".join(lines)))
+        for number, lines in sorted(records.items(), key=lambda item: int(item[0]))
+    )

@@ -135,6 +135,8 @@ def main() -> None:
     except BrokenPipeError:  # `rehost --help | head -1`
         sys.stderr.close()
         code = 0
+    # Otherwise Python looks for cycles among all that was loaded before it ends: 60 ms.
+    gc.freeze()
     sys.exit(code if isinstance(code, int) else 0)
 
 

@@ -10,16 +10,15 @@ from rehost.cloud import errors
 from rehost.cloud.names import FREE_ZONES, last
 from rehost.run.errors import UsageError
 
-_RESOURCE = re.compile(r"projects/(?P<project>[^/?]+)(?:/(?:zones|regions)/(?P<place>[^/?]+))?")
-_PERMISSION = re.compile(r"'([a-z]+\.[A-Za-z]+\.[A-Za-z]+)'")
-_QUOTA = re.compile(
+# Compiled when the first error is read, not when the module is loaded.
+_RESOURCE = r"projects/(?P<project>[^/?]+)(?:/(?:zones|regions)/(?P<place>[^/?]+))?"
+_PERMISSION = r"'([a-z]+\.[A-Za-z]+\.[A-Za-z]+)'"
+_QUOTA = (
     r"Quota '(?P<metric>[^']+)' exceeded\.?\s*"
     r"(?:Limit: (?P<limit>[\d.]+))?(?: in region (?P<region>\S+?))?\.?$"
 )
-_SERVICE = re.compile(r"([a-z]+\.googleapis\.com)")
-_NO_PROJECT = re.compile(
-    r"[Uu]nknown project|The resource 'projects/[^/']+' was not found|Project .* not found"
-)
+_SERVICE = r"([a-z]+\.googleapis\.com)"
+_NO_PROJECT = r"[Uu]nknown project|The resource 'projects/[^/']+' was not found|Project .* not found"
 
 
 class Context(NamedTuple):
@@ -30,13 +29,13 @@ class Context(NamedTuple):
 
     @property
     def project(self) -> str:
-        match = _RESOURCE.search(self.path)
+        match = re.search(_RESOURCE, self.path)
         return match["project"] if match else ""
 
     @property
     def place(self) -> str:
         """The zone or region, or "" for what is global."""
-        match = _RESOURCE.search(self.path)
+        match = re.search(_RESOURCE, self.path)
         return (match["place"] or "") if match else ""
 
     @property
@@ -168,7 +167,7 @@ def error_of(failure: Failure, context: Context) -> errors.CloudError | UsageErr
             retryable=True,
         )
     if failure.status == 403 or reason in _DENIED:
-        permission = _PERMISSION.search(message)
+        permission = re.search(_PERMISSION, message)
         return errors.PermissionDenied(
             f"not permitted: {said}",
             permission=permission[1] if permission else "",
@@ -193,10 +192,10 @@ def _about_the_project(failure: Failure, context: Context) -> errors.CloudError 
         or any(part in low for part in _SWITCHED_OFF)
     ):
         service = failure.info.get("service") or next(
-            iter(_SERVICE.findall(message)), "compute.googleapis.com"
+            iter(re.findall(_SERVICE, message)), "compute.googleapis.com"
         )
         return errors.ApiNotEnabled(service=str(service), project=context.project)
-    if failure.status in (400, 403, 404) and _NO_PROJECT.search(message):
+    if failure.status in (400, 403, 404) and re.search(_NO_PROJECT, message):
         return no_project(context.project)
     if failure.status in (400, 403, 404) and context.place and _names_no_zone(message, context.place):
         return no_zone(context.place, context.project, ())
@@ -253,7 +252,7 @@ def zones_to_try(zone: str, known: Sequence[str]) -> tuple[str, ...]:
 
 def _quota(failure: Failure, context: Context) -> errors.QuotaExceeded:
     told = failure.detail("quotaInfo")
-    match = _QUOTA.search(failure.message)
+    match = re.search(_QUOTA, failure.message)
     dimensions = told.get("dimensions") or {}
     limit = told.get("limit") if told.get("limit") is not None else (match["limit"] if match else "")
     return errors.QuotaExceeded(

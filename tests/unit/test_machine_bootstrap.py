@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from machine_state import serving
@@ -125,7 +125,6 @@ JSON: st.SearchStrategy[Any] = st.recursive(
 )
 
 
-@settings(max_examples=40)
 @given(st.dictionaries(st.text(max_size=8) | st.sampled_from(sorted(DAEMON)), JSON, max_size=5))
 def test_foreign_keys_stay_and_ours_are_set(found: dict[str, Any]) -> None:
     merged = json.loads(daemon_json(json.dumps(found).encode()))

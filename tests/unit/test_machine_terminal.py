@@ -9,7 +9,7 @@ from pathlib import Path
 
 import asyncssh
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from rehost.cloud.model import Reach
@@ -58,7 +58,6 @@ def test_a_machine_that_stands_follows_the_user_s_own_configuration() -> None:
 WORDS = st.text(st.characters(blacklist_categories=["Cs"], blacklist_characters="\0"))
 
 
-@settings(max_examples=50)
 @given(st.lists(WORDS, min_size=2, max_size=4))
 def test_words_arrive_as_they_were_typed(remote: list[str]) -> None:
     *_, dashes, line = command(GCE, key_file=None, hosts_file=None, terminal=False, remote=remote)

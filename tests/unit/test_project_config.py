@@ -115,6 +115,15 @@ MISTAKES: list[tuple[str, int | None, str, str]] = [
     (SMALLEST + "[run]\nstop_grace = 30\n", 6, "run.stop_grace", "30s"),
     (SMALLEST + '[run]\nhealth_deadline = "0s"\n', 6, "run.health_deadline", "1s"),
     (SMALLEST + "[run]\nkeep = 0\n", 6, "run.keep", "from 1 to 100"),
+    (SMALLEST + '[run]\nvolumes = "data:/data"\n', 6, "run.volumes", "a list"),
+    (SMALLEST + '[run]\nvolumes = ["data"]\n', 6, "run.volumes[0]", "data:/data"),
+    (SMALLEST + '[run]\nvolumes = ["Data:/data"]\n', 6, "run.volumes[0]", "data:/data"),
+    (SMALLEST + '[run]\nvolumes = ["/srv/data:/data"]\n', 6, "run.volumes[0]", "data:/data"),
+    (SMALLEST + '[run]\nvolumes = ["data:data"]\n', 6, "run.volumes[0]", '"/data"'),
+    (SMALLEST + '[run]\nvolumes = ["data:/"]\n', 6, "run.volumes[0]", '"/data"'),
+    (SMALLEST + '[run]\nvolumes = ["data:/srv/../etc"]\n', 6, "run.volumes[0]", '"/data"'),
+    (SMALLEST + '[run]\nvolumes = ["data:/data:ro"]\n', 6, "run.volumes[0]", '"/data"'),
+    (SMALLEST + '[run]\nvolumes = ["a:/data", "b:/data"]\n', 6, "run.volumes", "a path of its own"),
     (SMALLEST + '[build]\non = "here"\n', 6, "build.on", 'on = "machine"'),
     (SMALLEST + '[build]\non = "cloud"\n', 6, "build.on", 'on = "machine"'),
     (SMALLEST + '[build]\ndockerfile = "/etc/Dockerfile"\n', 6, "build.dockerfile", "Dockerfile"),
@@ -237,7 +246,8 @@ def test_the_example_and_its_host_variant_load() -> None:
 
 def test_the_example_shows_the_defaults_where_it_says_nothing_of_its_own() -> None:
     example, plain = parse(EXAMPLE.read_text(), Path()), parse(SMALLEST, Path())
-    assert example.run == plain.run._replace(health=example.run.health, health_host=example.run.health_host)
+    said = {name: getattr(example.run, name) for name in ("health", "health_host", "volumes")}
+    assert example.run == plain.run._replace(**said)
     assert isinstance(plain.machine, Gce)
     assert isinstance(example.machine, Gce)
     assert example.machine == plain.machine._replace(project=example.machine.project)
@@ -266,7 +276,7 @@ _VALUES = st.sampled_from(
 )
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None)
 @given(st.lists(st.tuples(_NAMES, _NAMES, _VALUES), max_size=6, unique_by=lambda one: (one[0], one[1])))
 def test_lines_are_found_whatever_the_values_look_like(rows: list[tuple[str, str, str]]) -> None:
     text = "# head\n\n"
@@ -311,7 +321,7 @@ _ANY = st.recursive(
 )
 
 
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None)
 @given(st.sampled_from([(p, k) for p, keys in known_keys().items() for k in sorted(keys)]), _ANY)
 def test_any_value_of_any_key_is_taken_or_named(place: tuple[tuple[str, ...], str], value: object) -> None:
     """A value of any type ends in a project or in a mistake at that key, never in another error."""

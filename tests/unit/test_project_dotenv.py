@@ -136,7 +136,7 @@ TRICKY = st.text("ab #$'\"\\\n\r\t=,{}\ufeff\u2028", max_size=12)
 KEYS = st.from_regex(r"[A-Za-z_][A-Za-z0-9_]{0,6}", fullmatch=True)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None)
 @given(st.dictionaries(KEYS, ANY_TEXT | TRICKY))
 def test_what_is_written_reads_back_exactly(wanted: dict[str, str]) -> None:
     text = dotenv.edit("", {key: Secret(value) for key, value in wanted.items()}, "e")
@@ -154,7 +154,7 @@ FILES = st.lists(
 )  # fmt: skip
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None)
 @given(FILES, st.booleans(), st.dictionaries(st.sampled_from("ABCDE"), TRICKY | st.none(), max_size=4))
 def test_changing_some_leaves_the_others(lines: list[str], cut: bool, changes: dict[str, str | None]) -> None:
     before = "".join(lines)
@@ -217,7 +217,7 @@ PLAIN = st.text(st.characters(exclude_categories=["Cs", "Cc", "Z"], exclude_char
 QUOTED = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="'\"\\\0\r"))
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None)
 @given(st.lists(st.tuples(KEYS, st.sampled_from(["", "'", '"']), PLAIN, QUOTED), max_size=4))
 def test_python_dotenv_reads_the_same(rows: list[tuple[str, str, str, str]]) -> None:
     text = "".join(

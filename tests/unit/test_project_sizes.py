@@ -35,7 +35,7 @@ def test_what_is_not_a_duration_says_how_one_is_written(text: str) -> None:
         parse_duration(text)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None)
 @given(st.integers(0, 10**8))
 def test_what_is_shown_reads_back(number: int) -> None:
     assert parse_size(show_size(number * KB)) == number * KB

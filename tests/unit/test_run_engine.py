@@ -60,7 +60,7 @@ def graphs(draw: st.DrawFn) -> tuple[list[Action], dict[str, int], set[str], int
     return draw(st.permutations(actions)), turns, bad, draw(st.integers(1, 4))
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None)
 @given(graphs())
 def test_any_graph(graph: tuple[list[Action], dict[str, int], set[str], int]) -> None:
     actions, turns, bad, concurrency = graph

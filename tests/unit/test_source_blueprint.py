@@ -119,12 +119,30 @@ def test_the_reference_backends_blueprint() -> None:
     assert (settings.app, settings.dockerfile, settings.health) == ("content-api", "./Dockerfile", "/health")
     assert (settings.zone, settings.machine, settings.memory) == ("us-west1-a", "e2-micro", "400MB")
     assert (settings.port, settings.stop_grace, settings.domain) == (8080, "30s", "api.example.com")
+    assert settings.volume == "uploads:/data"
     assert settings.variables["ALLOWED_ORIGINS"].reveal() == (
         "https://www.example.com,https://admin.example.com"
     )
     assert settings.variables["STATS_COLLECTION"].reveal() == "stats"
     assert {"MONGODB_URL", "SECRET_KEY", "REDIS_URL", "USERS_COLLECTION"} <= set(settings.required)
     assert not {"MONGODB_URL", "SECRET_KEY", "REDIS_URL"} & set(settings.variables)
+
+
+DISKS = [
+    ({"name": "uploads", "mountPath": "/var/data/", "sizeGB": 5}, "uploads:/var/data"),
+    ({"name": "My Disk!", "mountPath": "/data"}, "my-disk:/data"),
+    ({"mountPath": "/data"}, "data:/data"),
+    ({"name": "uploads"}, None),
+    ({"name": "uploads", "mountPath": "/with space"}, None),
+    ("uploads", None),
+]
+
+
+@pytest.mark.parametrize(("disk", "volume"), DISKS)
+def test_a_disk_becomes_a_volume(disk: object, volume: str | None) -> None:
+    found = blueprint.parse(yaml.safe_dump({"services": [{"type": "web", "disk": disk}]}))
+    assert found.settings.volume == volume
+    assert lists(found)["service.disk"] == ("differently" if volume else "left")
 
 
 def test_a_full_blueprint() -> None:
@@ -152,7 +170,7 @@ def test_a_full_blueprint() -> None:
         "plan": "differently", "branch": "left", "rootDir": "carried", "dockerfilePath": "carried",
         "dockerContext": "carried", "dockerCommand": "left", "preDeployCommand": "left",
         "healthCheckPath": "differently", "maxShutdownDelaySeconds": "carried", "numInstances": "left",
-        "scaling": "left", "disk": "left", "domains.api.example.com": "carried",
+        "scaling": "left", "disk": "differently", "domains.api.example.com": "carried",
         "domains.www.example.com": "left", "domains.Not A Name": "left", "autoDeploy": "left",
         "surprise": "left",
     }  # fmt: skip
@@ -255,7 +273,7 @@ ENTRIES = st.fixed_dictionaries(
 )  # fmt: skip
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None)
 @given(
     st.dictionaries(st.sampled_from(KNOWN) | st.text("xyz", min_size=1, max_size=3), VALUES),
     st.lists(ENTRIES | st.booleans() | st.text("ab", max_size=3), max_size=5),
@@ -285,7 +303,7 @@ def test_no_field_of_the_service_vanishes_whatever_it_says(
     assert set(counted) == numbered
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None)
 @given(
     st.dictionaries(st.sampled_from(["databases", "envVarGroups", "projects", "ungrouped", "other"]), VALUES)
 )
@@ -387,7 +405,7 @@ def test_app_names(name: str, made: str) -> None:
     assert app_name(name) == made
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None)
 @given(st.text())
 def test_app_names_are_always_allowed(name: str) -> None:
     assert values.app_name(app_name(name))

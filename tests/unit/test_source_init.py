@@ -59,6 +59,7 @@ def test_the_reference_backend(reference: Path) -> None:
     assert (project.build.context, project.build.dockerfile) == (".", "Dockerfile")
     assert (project.run.port, project.run.health, project.run.memory) == (8080, "/health", 400 * MB)
     assert (project.run.stop_grace, project.domain.name) == (30, "api.example.com")
+    assert project.run.volumes == ("uploads:/data",)
     assert project.env.files == (".env.prod",)
     assert {"MONGODB_URL", "SECRET_KEY", "ALLOWED_ORIGINS", "STATS_COLLECTION"} <= set(project.env.required)
     assert env(reference)["ALLOWED_ORIGINS"] == "https://www.example.com,https://admin.example.com"
@@ -230,7 +231,7 @@ def test_every_line_of_the_example_stays_or_is_a_key(reference: Path) -> None:
     assert "#args = " in text
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None)
 @given(st.text(), st.lists(st.text(), max_size=3), st.integers())
 def test_whatever_is_filled_in_is_toml(text: str, several: list[str], number: int) -> None:
     import tomllib

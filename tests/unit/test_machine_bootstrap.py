@@ -128,7 +128,10 @@ JSON: st.SearchStrategy[Any] = st.recursive(
 @given(st.dictionaries(st.text(max_size=8) | st.sampled_from(sorted(DAEMON)), JSON, max_size=5))
 def test_foreign_keys_stay_and_ours_are_set(found: dict[str, Any]) -> None:
     merged = json.loads(daemon_json(json.dumps(found).encode()))
-    assert {key: merged[key] for key in DAEMON} == DAEMON
+    assert {key: merged[key] for key in DAEMON if key != "log-opts"} == {
+        key: value for key, value in DAEMON.items() if key != "log-opts"
+    }
+    assert merged["log-opts"].items() >= DAEMON["log-opts"].items()
     assert {k: v for k, v in merged.items() if k not in DAEMON} == {
         k: v for k, v in found.items() if k not in DAEMON
     }
@@ -136,6 +139,25 @@ def test_foreign_keys_stay_and_ours_are_set(found: dict[str, Any]) -> None:
     again = daemon_json(json.dumps(found).encode())
     assert daemon_json(again.encode()) == again
     assert drift(with_file(DAEMON_FILE, (again + "\n").encode())) == []
+
+
+@pytest.mark.parametrize(
+    ("found", "options"),
+    [
+        ({"log-opts": {"tag": "{{.Name}}", "max-size": "1g"}}, {"tag": "{{.Name}}", **DAEMON["log-opts"]}),
+        ({"log-driver": "json-file", "log-opts": {"tag": "x"}}, {"tag": "x", **DAEMON["log-opts"]}),
+        ({"log-driver": "syslog", "log-opts": {"syslog-address": "udp://1.2.3.4"}}, DAEMON["log-opts"]),
+        ({"log-opts": "wrong"}, DAEMON["log-opts"]),
+    ],
+)
+def test_options_of_the_log_stay_where_the_driver_is_ours(found: dict[str, Any], options: object) -> None:
+    assert json.loads(daemon_json(json.dumps(found).encode()))["log-opts"] == options
+
+
+def test_formatting_is_no_drift() -> None:
+    file = json.dumps({"bip": "10.9.0.1/24", **DAEMON}, indent=8).encode()
+    assert daemon_json(file).encode() == file
+    assert drift(with_file(DAEMON_FILE, file + b"\n")) == []
 
 
 @pytest.mark.parametrize("found", [None, b"", b" \n"])

@@ -39,6 +39,7 @@ TEXTS: Final = {
 def daemon_json(present: bytes | None) -> str:
     """Docker's configuration with our keys in it; keys that are there already and are not ours stay.
 
+    A file that says the same already is returned as it is: its formatting is its owner's.
     Raises MachineError when what is there is not JSON: overwriting it might lose somebody's settings.
     """
     found: dict[str, Any] = {}
@@ -55,7 +56,12 @@ def daemon_json(present: bytes | None) -> str:
                 f"{DAEMON_FILE} on the machine holds no JSON object",
                 cure="Mend or remove the file on the machine, then run this again.",
             )
-    merged = {**found, **DAEMON}
+    options = found.get("log-opts")
+    if found.get("log-driver", DAEMON["log-driver"]) != DAEMON["log-driver"] or not isinstance(options, dict):
+        options = {}  # another driver's options would keep Docker from starting
+    merged = {**found, **DAEMON, "log-opts": {**options, **DAEMON["log-opts"]}}
+    if present is not None and merged == found:
+        return present.decode(errors="replace").removesuffix("\n")
     return json.dumps(merged, indent=2, sort_keys=True)
 
 
@@ -200,6 +206,13 @@ async def hold(machine: Machine, state: MachineState, on_line: Callable[[str], N
         script=script,
     )
     ended = await units.run_unit(machine, work, line)
+    if ended.full:
+        raise MachineError(
+            f"the machine could not be prepared: {units.DISK_FULL}",
+            where=machine.label,
+            detail="\n".join(lines[-15:]),
+            cure=units.MORE_DISK,
+        )
     if ended.status != 0:
         raise MachineError(
             "the machine could not be prepared",

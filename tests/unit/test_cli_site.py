@@ -524,6 +524,7 @@ def test_a_machine_that_stands_gives_its_terminal_to_ssh(machine: Scripted, tmp_
     assert typed("exec", "--", "python", "-c", "print('a b')").exit_code == 42
     line = (tmp_path / "words").read_text()
     assert "docker exec -i" in line
+    assert 'else echo "no release serves yet; rehost up makes one" >&2; exit 1; fi' in line
     assert """python -c 'print('"'"'a b'"'"')'""" in line
     program.unlink()
     missing = typed("ssh")

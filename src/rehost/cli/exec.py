@@ -8,6 +8,8 @@ import click
 
 from rehost.cli.session import Session, common
 
+_NOTHING = "no release serves yet; rehost up makes one"
+
 
 @click.command(epilog="Example: rehost exec -- python -m app.migrate")
 @click.argument("words", nargs=-1, required=True, metavar="[--] COMMAND...")
@@ -22,13 +24,11 @@ async def command(session: Session, words: tuple[str, ...]) -> int:
     project = config.load(session.directory)
     terminal = sys.stdin.isatty() and sys.stdout.isatty()
     script = (
-        logs.CURRENT.format(app=project.app)
+        # Said there: the command may end with any status of its own.
+        logs.CURRENT.format(app=project.app, otherwise=f'echo "{_NOTHING}" >&2; exit 1')
         + f'exec docker exec {"-it" if terminal else "-i"} "{project.app}-$n" "$@"'
     )
     as_root = AS_ROOT.format(command='sh -c "$@"')
     async with site(project) as here:
         remote = ["sh", "-c", as_root, "sh", script, "sh", *words]
-        code = await hand_over(session, here, remote, terminal=terminal)
-    if code == 73:
-        session.warning("no release serves yet; `rehost up` makes one")
-    return code
+        return await hand_over(session, here, remote, terminal=terminal)

@@ -15,8 +15,9 @@ _SINCE: Final = re.compile(r"\d+[smh]|\d{4}-\d{2}-\d{2}(T\d{2}:\d{2}(:\d{2}(\.\d
 _NO_RELEASE: Final = 73
 
 # Which release serves is for the machine to say: it saves a round trip, and is right even while it changes.
+# otherwise: what to do when none does.
 CURRENT: Final = """live=/var/lib/rehost/{app}/live
-if [ -f "$live/b" ]; then n=$(cat "$live/b"); elif [ -f "$live/a" ]; then n=$(cat "$live/a"); else exit 73; fi
+if [ -f "$live/b" ]; then n=$(cat "$live/b"); elif [ -f "$live/a" ]; then n=$(cat "$live/a"); else {otherwise}; fi
 """
 
 
@@ -44,7 +45,11 @@ class Order:
             options.append("--follow")
         if self.since:
             options.append(f"--since={self.since}")
-        which = CURRENT.format(app=self.app) if self.number is None else f"n={self.number}\n"
+        which = (
+            CURRENT.format(app=self.app, otherwise=f"exit {_NO_RELEASE}")
+            if self.number is None
+            else f"n={self.number}\n"
+        )
         return f'{which}exec docker logs {shlex.join(options)} "{self.app}-$n" 2>&1'
 
 

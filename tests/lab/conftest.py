@@ -1,21 +1,30 @@
-"""One lab for the whole suite. Without a lab the suite is named as skipped; in CI that is a failure."""
+"""One lab for the whole suite. Without a lab the suite is named as skipped; in CI that is a failure.
+
+All that is said to the Compute API of any lab of the run is recorded, and held to Google's schema at the end.
+"""
 
 from __future__ import annotations
 
 import os
 import random
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from rehost.lab import control, needs
-from rehost.lab.places import Places
-from suite import REPOSITORY, Lab, Laptop
+from rehost.lab import control, exchanges, needs
+from rehost.lab.places import Places, all_labs
+from rehost.run.errors import RehostError
+from suite import REPOSITORY, SUMMARY, Lab, Laptop, held_to_schema
 from tiny import GCE, plant
 
 # The lab's server is a process of its own and must find the same sources.
 os.environ["PYTHONPATH"] = str(REPOSITORY / "src")
+# One file for the labs of the fixtures and of the commands under test.
+RECORD_HOME = tempfile.TemporaryDirectory(prefix="rehost-exchanges-")
+RECORD = Path(RECORD_HOME.name, "exchanges.jsonl")
+os.environ[exchanges.VARIABLE] = str(RECORD)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -30,13 +39,31 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.skip(reason=reason))
 
 
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    count, deviations = held_to_schema(RECORD)
+    SUMMARY.append(
+        f"{count} exchanges with the Compute API held to Google's schema: {len(deviations)} deviations"
+    )
+    SUMMARY.extend(f"  {line}" for line in deviations[:50])
+    if deviations and session.exitstatus == pytest.ExitCode.OK:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    terminalreporter.section("the lab")
+    for line in SUMMARY:
+        terminalreporter.line(line)
+
+
 def _sweep_dead() -> None:
-    """Labs that earlier, killed runs of this suite left behind."""
-    root = Places.of("default").state.parent
-    for state in root.glob("suite-*"):
-        places = Places.of(state.name)
-        if not control.running(places):
-            control.down(state.name)
+    """Labs that earlier, killed runs of this suite left behind: their names hold the run's process id."""
+    for name in all_labs():
+        words = name.split("-")
+        if words[0] == "suite" and words[1].isdigit() and not Path("/proc", words[1]).exists():
+            try:
+                control.down(name)
+            except RehostError as error:  # another run sweeps it at this moment, or something holds it
+                SUMMARY.append(f"the dead lab {name} was left: {error.what}")
 
 
 @pytest.fixture(scope="session")

@@ -15,6 +15,7 @@ from typing import Any
 
 import httpx
 
+import discovery
 from rehost.lab import control
 from rehost.lab.places import Places
 
@@ -117,3 +118,17 @@ def copy_example(directory: Path) -> None:
         ".env.prod", ".rehost", "rehost.toml", "__pycache__", ".*_cache", ".hypothesis"
     )
     shutil.copytree(EXAMPLE, directory, ignore=left, dirs_exist_ok=True)
+
+
+# -- Google's schema ---------------------------------------------------------------------------------------
+
+SUMMARY: list[str] = []  # lines that the test run ends with
+
+
+def held_to_schema(record: Path) -> tuple[int, list[str]]:
+    """How many exchanges with the Compute API were recorded, and what of them does not fit Google's document."""
+    if not record.exists():
+        return 0, []
+    with record.open() as lines:
+        exchanges = [json.loads(line) for line in lines]
+    return len(exchanges), [line for one in exchanges for line in discovery.exchange_faults(one)]

@@ -19,8 +19,9 @@ from pathlib import Path
 
 import pytest
 
-from rehost.lab import cgroups, clean, database, lxcfs, mirror, needs, network, trees
-from rehost.lab.hardware import Hardware, MachineSpec, PacketRule
+from rehost.lab import cgroups, clean, database, disks, lxcfs, mirror, needs, network, trees
+from rehost.lab.disks import Disks
+from rehost.lab.hardware import Hardware, MachineSpec, PacketRule, PluggedDisk
 from rehost.lab.machines import Machines
 from rehost.lab.places import METADATA_PORT, Places, locked
 from rehost.lab.programs import Program
@@ -46,8 +47,10 @@ class Lab:
     services: list[Program] = field(default_factory=list)
     exits: list[str] = field(default_factory=list)
     machines: Machines = field(init=False)
+    disks: Disks = field(init=False)
 
     def __post_init__(self) -> None:
+        self.disks = Disks(self.places)
         self.machines = Machines(self.places, self.exits.append)
 
     def inside(self, machine: int, command: str, *, check: bool = True) -> str:
@@ -131,11 +134,13 @@ def _start(lab: Lab) -> None:
         lab.services.append(registry)
     lab.specs += [
         MachineSpec(f"m{i}", str(100 + i), lab.places.internal_addresses[i], lab.places.external_addresses[i],
-                    f"42:01:0a:00:00:{i:02x}", Hardware(1024, 0.5 + i / 2), 12)
+                    f"42:01:0a:00:00:{i:02x}", Hardware(1024, 0.5 + i / 2),
+                    (PluggedDisk(f"disks/m{i}", "persistent-disk-0"),))
         for i in range(2)
     ]  # fmt: skip
 
     async def boot() -> None:
+        await asyncio.gather(*(lab.disks.make(f"disks/m{i}", 12, "public/debian-12") for i in range(2)))
         await asyncio.gather(*(lab.machines.create(spec) for spec in lab.specs))
         await asyncio.gather(*(lab.machines.boot(spec.name, OPEN) for spec in lab.specs))
 
@@ -262,7 +267,7 @@ def test_stop_lets_services_end_in_order(lab: Lab) -> None:
     assert not lab.machines.running("m1")
     assert not Path("/run/netns", lab.places.namespace("m1")).exists()
     lab.run(lab.machines.set_hardware("m1", Hardware(2048, 1)))
-    lab.run(lab.machines.grow_disk("m1", 30))
+    lab.run(lab.disks.grow("disks/m1", 30))
     lab.run(lab.machines.boot("m1", OPEN))
     lab.up(1)
     lab.inside(1, "test -e /root/ended")
@@ -289,6 +294,7 @@ def test_a_machine_that_powers_itself_off_is_told_of(lab: Lab) -> None:
     assert "Powering off" in lab.machines.serial("m1").read_text(errors="replace")
     lab.run(lab.machines.delete("m1"))
     assert not lab.places.machine("m1").exists()
+    assert disks.file(lab.places, "disks/m1").exists()
     assert not [line for line in clean.leftovers(lab.places) if "m1" in line]
 
 
@@ -334,6 +340,7 @@ def test_the_database_answers_on_the_gateway(lab: Lab) -> None:
 KILLED = """
 import asyncio, sys, time
 from rehost.lab import database, lxcfs, mirror, network
+from rehost.lab.disks import Disks
 from rehost.lab.hardware import *
 from rehost.lab.machines import Machines
 from rehost.lab.places import Places
@@ -344,7 +351,9 @@ async def main():
     beside = lxcfs.start(places), mirror.start(places), database.start(places)
     machines = Machines(places)
     internal, external = places.internal_addresses[0], places.external_addresses[0]
-    await machines.create(MachineSpec("a", "1", internal, external, "42:01:0a:00:00:07", Hardware(512, 1), 12))
+    await Disks(places).make("disks/a", 12, "public/debian-12")
+    disks = (PluggedDisk("disks/a", "a"),)
+    await machines.create(MachineSpec("a", "1", internal, external, "42:01:0a:00:00:07", Hardware(512, 1), disks))
     await machines.boot("a", [])
     print("running", machines.leader("a"), flush=True)
     await asyncio.sleep(600)

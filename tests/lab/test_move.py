@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from rehost.cli import rehearsal_data
 from suite import Lab, Laptop, copy_example, until, write
 
 SECRET_KEY = "k3y, with 'single' and \"double\" quotes, $dollars $(and more) #hash = ünïcödé 0123456789"
@@ -171,7 +172,8 @@ def test_no_secret_is_found_anywhere(moved: tuple[Laptop, Spy], lab: Lab) -> Non
                 *(lab.places.state / "log").rglob("*"),
                 *(lab.places.state / "machines").glob("*/serial"),
             ]
-            if path.is_file()
+            # store.xfs holds the machines' disks: there, and only there, the secrets must be.
+            if path.is_file() and path.name != "store.xfs"
         ),
         "the machine's metadata": laptop.inside(
             "curl -s -H 'Metadata-Flavor: Google' 'http://169.254.169.254/computeMetadata/v1/?recursive=true'"
@@ -210,17 +212,18 @@ def test_new_code_reaches_a_machine_that_stands(moved: tuple[Laptop, Spy], lab: 
     assert laptop.run("up", "--json").result["changed"] is False
 
 
-def test_posts_written_before_a_release_are_read_after_it(moved: tuple[Laptop, Spy], lab: Lab) -> None:
+def test_what_was_written_before_a_release_is_read_after_it(moved: tuple[Laptop, Spy], lab: Lab) -> None:
     laptop, _ = moved
     base = f"http://{address(laptop)}"
-    import httpx
-
-    made = httpx.post(f"{base}/posts", json={"title": "Ein Umzug", "body": "ohne Verlust"}, trust_env=False)
-    assert made.status_code == 201, made.text
+    written = rehearsal_data.write(base)
+    assert laptop.inside("docker volume ls -q --filter label=rehost.app=content-api").split() == [
+        "content-api.uploads"
+    ]
     laptop.run("env", "set", "FRONTEND_URL", given="https://front.example.com")
     assert laptop.run("env", "diff", code=1).out.split() in (["+", "FRONTEND_URL"], ["~", "FRONTEND_URL"])
     laptop.run("deploy")
-    assert lab.get(f"{base}/posts/{made.json()['slug']}").json()["title"] == "Ein Umzug"
+    changed = {**written.post, "url": f"https://front.example.com/posts/{written.post['slug']}"}
+    rehearsal_data.read(base, written._replace(post=changed))
     assert laptop.run("env", "diff").code == 0
 
 

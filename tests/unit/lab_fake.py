@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import wraps
 from pathlib import Path
 from typing import Any, ParamSpec
 
 import discovery
 from rehost.lab.compute import Answer, Api, Request
-from rehost.lab.compute_call import METHODS
-from rehost.lab.hardware import Hardware, MachineSpec, PacketRule
+from rehost.lab.hardware import STOP_PATIENCE, Hardware, MachineSpec, PacketRule, PluggedDisk
 from rehost.lab.state import Cloud, relative
 from rehost.lab.tokens import Issuer
 
@@ -35,14 +34,17 @@ class FakeMachines:
         self.rules: dict[str, list[PacketRule]] = {}
         self.external: dict[str, str | None] = {}
         self.hardware: dict[str, Hardware] = {}
-        self.disk_gb: dict[str, int] = {}
+        self.disks: dict[str, list[PluggedDisk]] = {}
+        self.suspended: set[str] = set()
         self.resets = 0
+        self.patience = STOP_PATIENCE  # of the last stop
         self.broken = False
 
     async def create(self, spec: MachineSpec) -> None:
         self.specs[spec.name] = spec
         self.external[spec.name] = spec.external
         self.hardware[spec.name] = spec.hardware
+        self.disks[spec.name] = list(spec.disks)
         self.serial(spec.name).write_bytes(b"")
 
     async def boot(self, name: str, rules: Sequence[PacketRule]) -> None:
@@ -52,8 +54,10 @@ class FakeMachines:
         self.on.add(name)
         self.rules[name] = list(rules)
 
-    async def stop(self, name: str) -> None:
+    async def stop(self, name: str, patience: float = STOP_PATIENCE) -> None:
+        self.patience = patience
         self.on.discard(name)
+        self.suspended.discard(name)
 
     async def reset(self, name: str) -> None:
         assert name in self.on
@@ -61,10 +65,22 @@ class FakeMachines:
 
     async def delete(self, name: str) -> None:
         self.on.discard(name)
-        del self.specs[name]
+        self.suspended.discard(name)
+        self.specs.pop(name, None)
+        self.disks.pop(name, None)
 
-    async def grow_disk(self, name: str, gigabytes: int) -> None:
-        self.disk_gb[name] = gigabytes
+    async def attach(self, name: str, disk: PluggedDisk, *, first: bool = False) -> None:
+        self.disks[name].insert(0 if first else len(self.disks[name]), disk)
+
+    async def detach(self, name: str, disk_name: str) -> None:
+        self.disks[name] = [disk for disk in self.disks[name] if disk.name != disk_name]
+
+    async def suspend(self, name: str) -> None:
+        assert name in self.on
+        self.suspended.add(name)
+
+    async def resume(self, name: str) -> None:
+        self.suspended.remove(name)
 
     async def set_hardware(self, name: str, hardware: Hardware) -> None:
         self.hardware[name] = hardware
@@ -82,11 +98,36 @@ class FakeMachines:
         return self.directory / f"{name}.serial"
 
 
+class FakeDisks:
+    """Key -> (gigabytes, what is on it). A copy's content is its source's key, and so on."""
+
+    def __init__(self) -> None:
+        self.contents: dict[str, tuple[int, str]] = {}
+
+    async def make(self, key: str, gigabytes: int, source: str | None = None) -> None:
+        self.contents[key] = (gigabytes, self._on(source) if source else "blank")
+
+    async def copy(self, source: str, key: str) -> int:
+        size, _ = self.contents.get(source, (10, ""))
+        self.contents[key] = (size, self._on(source))
+        return 4096
+
+    async def grow(self, key: str, gigabytes: int) -> None:
+        self.contents[key] = (gigabytes, self.contents[key][1])
+
+    async def delete(self, key: str) -> None:
+        self.contents.pop(key, None)
+
+    def _on(self, source: str) -> str:
+        return source if source.startswith("public/") else self.contents[source][1]
+
+
 class Lab:
     """One project of the lab. `call` returns an answer, `done` the operation's end."""
 
     def __init__(self, directory: Path) -> None:
         self.machines = FakeMachines(directory)
+        self.disks = FakeDisks()
         self.cloud = Cloud(
             project="lab-test",
             account=ISSUER.email,
@@ -95,6 +136,7 @@ class Lab:
             internal=[f"10.70.1.{last}" for last in range(2, 100)],
             external=[f"10.70.1.{last}" for last in range(100, 255)],
             machines=self.machines,
+            disks=self.disks,
             pace=0,
         )
         self.api = Api(self.cloud, ISSUER)
@@ -103,7 +145,7 @@ class Lab:
     async def call(self, verb: str, path: str, body: object = None, **query: str) -> Answer:
         raw = b"" if body is None else json.dumps(body).encode()
         answer = await self.api.answer(Request(verb, path, query, raw, self.bearer))
-        assert judged(verb, path, answer) == []
+        assert judged(verb, path, query, body, answer) == []
         return answer
 
     async def get(self, path: str, **query: str) -> Json:
@@ -153,14 +195,12 @@ def instance(name: str = "app", **more: Any) -> Json:
     }
 
 
-def judged(verb: str, path: str, answer: Answer) -> list[str]:
-    """What Google's document finds wrong with an answer of 200."""
-    if answer.status != 200:
-        return []
-    for method in METHODS.values():
-        if method.verb == verb and method.pattern.fullmatch(path):
-            return discovery.faults(answer.body, discovery.method(method.id)["response"]["$ref"])
-    raise AssertionError(f"no method for {verb} {path}")
+def judged(verb: str, path: str, query: Mapping[str, str], body: object, answer: Answer) -> list[str]:
+    """What Google's document finds wrong with an exchange: an answer that is none, a bad request carried out."""
+    exchange = {"agent": "", "verb": verb, "path": path, "query": query, "request": body}
+    return discovery.exchange_faults(
+        exchange | {"status": answer.status, "answer": answer.body, "wire": answer.wire}
+    )
 
 
 def asynced(test: Callable[P, Awaitable[None]]) -> Callable[P, None]:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 import discovery
 from lab_fake import FAMILY, GLOBAL, ISSUER, REGION, ZONE, Lab, asynced, instance
 from rehost.lab import compute_body
-from rehost.lab.compute_call import METHODS
+from rehost.lab.compute_call import LIST_QUERY, METHODS
 from rehost.lab.compute_errors import ApiError
 from rehost.lab.compute_lists import filtered
 from rehost.lab.state import relative
@@ -40,7 +40,7 @@ def test_every_method_is_googles(id_: str) -> None:
 
 
 ALIASES = {"Item": ("Metadata", "items"), "FirewallItem": ("Firewall", "allowed")}
-SCALARS = {"string": "string", "bool": "boolean", "int32": "integer", "int64": "string"}
+SCALARS = {"string": "string", "bytes": "string", "bool": "boolean", "int32": "integer", "int64": "string"}
 
 
 @pytest.mark.parametrize("table", sorted(compute_body.TABLES))
@@ -65,6 +65,7 @@ def test_every_field_that_a_body_may_have_is_googles(table: str) -> None:
         elif kind in SCALARS:
             assert described["type"] == SCALARS[kind], name
             assert (described.get("format") in ("int64", "uint64")) == (kind == "int64"), name
+            assert (described.get("format") == "byte") == (kind == "bytes"), name
         else:
             assert set(kind.split("|")) <= set(described["enum"]), name
 
@@ -112,8 +113,9 @@ async def test_what_is_not_in_the_schema_is_refused(lab: Lab) -> None:
         (rule | {"name": "Web"}, "Must be a match of regex"),
         (rule | {"name": "a\n"}, "Must be a match of regex"),
         (rule | {"sourceRanges": ["anywhere"]}, "Must be a valid CIDR address range."),
+        (rule | {"targetTags": ["a", "Web"]}, "Invalid value for field 'resource.targetTags[1]': 'Web'."),
         (rule | {"allowed": []}, "Exactly one of allowed and denied"),
-        (rule | {"network": "global/networks/mine"}, "The referenced network resource cannot be found."),
+        (rule | {"network": "networks/mine"}, "The referenced network resource cannot be found."),
     ]:
         error = await lab.refused("POST", path, body)
         assert error["code"] == 400
@@ -215,6 +217,10 @@ ITEMS: list[dict[str, Any]] = [
         ("sizeGb>9", ["app", "app-2"]),
         ("sizeGb<=9", ["db"]),
         ("nics.ip=10.0.0.3", ["db"]),
+        ("NOT name=db", ["app", "app-2"]),
+        ("NOT (name=db OR name=app)", ["app-2"]),
+        (r'name eq ".*\bapp\-2\b.*"', ["app-2"]),  # as gcloud writes name=app-2
+        (r"(name eq '.*app.*') (status eq RUNNING)", ["app"]),
     ],
 )
 def test_filters(expression: str, names: list[str]) -> None:
@@ -256,6 +262,21 @@ async def test_pages_hold_everything_once(lab: Lab) -> None:
     assert {"us-west1-a", "asia-northeast3-c"} <= set(names)
     assert (await lab.refused("GET", "projects/lab-test/zones", pageToken="?"))["code"] == 400
     assert (await lab.refused("GET", "projects/lab-test/zones", maxResults="501"))["code"] == 400
+
+
+@asynced
+async def test_every_list_takes_what_lists_take(lab: Lab) -> None:
+    lists = [method for method in METHODS.values() if method.query >= LIST_QUERY]
+    assert len(lists) >= 20
+    for method in lists:
+        names = {"project": "lab-test", "zone": "us-west1-a", "region": "us-west1"}
+        path = method.template.format_map(names)
+        query = {"filter": "name=none-* OR name:none", "maxResults": "1", "returnPartialSuccess": "true"}
+        found = await lab.get(path, **query, orderBy="creationTimestamp desc")
+        assert "nextPageToken" not in found
+        for name, wrong in (("maxResults", "501"), ("orderBy", "size"), ("filter", "("), ("pageToken", "?")):
+            error = await lab.refused("GET", path, **{name: wrong})
+            assert (error["code"], error["errors"][0]["reason"]) == (400, "invalid")
 
 
 @asynced

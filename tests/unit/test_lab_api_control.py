@@ -11,12 +11,15 @@ from pathlib import Path
 
 import pytest
 
-from lab_fake import Lab, asynced
+from lab_fake import GLOBAL, REGION, Lab, asynced
+from lab_serving import serving
 from rehost.lab import clean, control, needs, trees
 from rehost.lab.needs import Need
 from rehost.lab.places import Places
+from rehost.lab.report import LAST, report
 from rehost.run.errors import RehostError, UsageError
-from test_lab_api_faults import serving
+
+ALL = [{"IPProtocol": "tcp"}]
 
 
 @pytest.fixture(autouse=True)
@@ -37,6 +40,7 @@ def server_lives(places: Places, port: int) -> Iterator[None]:
         "gateway": places.gateway,
         "database": "mongodb://10.0.0.1:27017",
         "image": "stand-in image",
+        "since": "2026-11-23T03:00:00.000+00:00",
     }
     (places.state / control.RECORD).write_text(json.dumps(record))
     with (places.state / control.LOCK).open("a") as held:
@@ -48,8 +52,18 @@ def test_a_lab_that_is_not_there() -> None:
     assert control.status("none") == control.Status(None)
     assert control.down("none") is False
     for ask in (control.environment, control.clear_faults):
-        with pytest.raises(RehostError, match="rehost lab up"):
+        with pytest.raises(RehostError) as refused:
             ask("none")
+        assert refused.value.cure == "Type `rehost lab up --name none`."
+
+
+def test_a_wrong_name_tells_which_labs_are_up() -> None:
+    with server_lives(Places.claim("mine"), 1), server_lives(Places.claim("yours"), 1):
+        Places.claim("dead")
+        assert control.names_up() == ["mine", "yours"]
+        with pytest.raises(RehostError) as refused:
+            control.environment("my")
+    assert "mine, yours" in refused.value.cure
 
 
 def test_a_computer_that_lacks_something_is_left_as_it_is(
@@ -109,9 +123,42 @@ async def test_a_lab_that_is_up(tmp_path: Path) -> None:
             assert found.info is not None
             assert found.info.project == "lab-test"
             assert [(one["name"], one["status"]) for one in found.instances] == [("app", "RUNNING")]
-            orders = await asyncio.to_thread(control.fault, "mine", "instances.insert", "stockout", 2)
-            assert orders == ({"method": "instances.insert", "fault": "stockout", "times": 2},)
+            order = {"method": "instances.insert", "fault": "stockout", "times": 2}
+            standing = await asyncio.to_thread(lambda: control.order_fault("mine", **order))
+            assert [one.items() >= order.items() for one in standing] == [True]
             with pytest.raises(UsageError, match="flood"):
-                await asyncio.to_thread(control.fault, "mine", "instances.insert", "flood")
-            await asyncio.to_thread(control.clear_faults, "mine")
+                await asyncio.to_thread(lambda: control.order_fault("mine", **order | {"fault": "flood"}))
+            assert (await asyncio.to_thread(control.status, "mine")).faults == standing
+            assert await asyncio.to_thread(control.clear_faults, "mine") == 1
             assert (await asyncio.to_thread(control.status, "mine")).faults == ()
+
+
+@asynced
+async def test_the_report_of_a_lab(tmp_path: Path) -> None:
+    """What `rehost lab status` asks of the server: resources by name, the last operations with their end."""
+    lab = Lab(tmp_path)
+    lab.api.faults.order("firewalls.insert", "quota")
+    await lab.insert()
+    await lab.ended("POST", f"{GLOBAL}/firewalls", {"name": "web", "allowed": ALL})
+    await lab.done("POST", f"{REGION}/addresses", {"name": "spare"})
+    told = report(lab.cloud)
+    assert [(one["name"], one["machine_type"], one["status"]) for one in told["instances"]] == [
+        ("app", "e2-micro", "RUNNING")
+    ]
+    assert [(one["name"], one["status"], one["users"]) for one in told["addresses"]] == [
+        ("spare", "RESERVED", [])
+    ]
+    assert [(one["name"], one["size_gb"], one["users"]) for one in told["disks"]] == [("app", 10, ["app"])]
+    ends = {one["target"]: (one["status"], one["error"]) for one in told["operations"]}
+    assert ends["instances/app"] == ("DONE", None)
+    assert ends["addresses/spare"] == ("DONE", None)
+    status, error = ends["firewalls/web"]
+    assert status == "DONE"
+    assert error is not None
+    assert error.startswith("QUOTA_EXCEEDED: ")
+    assert all(one["seconds"] >= 0 for one in told["operations"])
+    for number in range(LAST):
+        await lab.done("POST", f"{GLOBAL}/firewalls", {"name": f"more-{number}", "allowed": ALL})
+    told = report(lab.cloud)
+    assert len(told["operations"]) == LAST
+    assert told["operations"][0]["target"] == f"firewalls/more-{LAST - 1}"

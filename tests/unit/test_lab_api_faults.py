@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +14,10 @@ import requests
 from google.oauth2 import service_account
 
 from lab_fake import GLOBAL, ISSUER, ZONE, Lab, asynced, instance
-from rehost.lab import server
-from rehost.lab.faults import ALL, Faults
+from lab_serving import serving
+from rehost.lab.fault_kinds import OF_CALLS
+from rehost.lab.faults import Faults
+from rehost.lab.server import write_private
 from rehost.lab.tokens import GRANT, Issuer, TokenError
 from rehost.run.errors import UsageError
 
@@ -57,7 +57,12 @@ async def test_a_fault_is_answered_as_often_as_ordered(lab: Lab, fault: str, cod
 
 @pytest.mark.parametrize(
     ("fault", "code", "status"),
-    [("stockout", "ZONE_RESOURCE_POOL_EXHAUSTED_WITH_DETAILS", 503), ("quota", "QUOTA_EXCEEDED", 403)],
+    [
+        ("stockout", "ZONE_RESOURCE_POOL_EXHAUSTED_WITH_DETAILS", 503),
+        ("quota", "QUOTA_EXCEEDED", 403),
+        ("operation-409", "RESOURCE_ALREADY_EXISTS", 409),
+        ("operation-412", "CONDITION_NOT_MET", 412),
+    ],
 )
 @asynced
 async def test_a_fault_in_the_operation_leaves_nothing(lab: Lab, fault: str, code: str, status: int) -> None:
@@ -86,10 +91,55 @@ def test_an_order_that_cannot_be_served_is_refused(method: str, fault: str, time
 
 def test_every_fault_can_be_ordered() -> None:
     faults = Faults()
-    for fault in ALL:
+    for fault in OF_CALLS:
         faults.order("instances.insert", fault)
-    assert [faults.take("instances.insert") for _ in ALL] == list(ALL)
+    taken = [faults.take("instances.insert") for _ in OF_CALLS]
+    assert [order.fault for order in taken if order] == list(OF_CALLS)
     assert faults.take("instances.insert") is None
+
+
+@pytest.mark.parametrize(
+    ("method", "fault", "said"),
+    [
+        ("instances.insert", "stockot", "stockout"),
+        ("instances.inser", "stockout", "instances.insert"),
+        ("instances.insert", "disk-full", "machine NAME disk-full"),
+        ("zones.get", "stockout", "instances.insert"),
+    ],
+)
+def test_a_slip_is_answered_with_what_was_meant(method: str, fault: str, said: str) -> None:
+    with pytest.raises(UsageError) as refused:
+        Faults().order(method, fault)
+    assert said in refused.value.cure
+
+
+@asynced
+async def test_an_operation_that_never_ends_ends_when_it_is_let_go(lab: Lab) -> None:
+    lab.api.faults.order("firewalls.insert", "endless")
+    body = {"name": "web", "allowed": [{"IPProtocol": "tcp", "ports": ["80"]}]}
+    operation = (await lab.call("POST", f"{GLOBAL}/firewalls", body)).body
+    path = f"{GLOBAL}/operations/{operation['name']}"
+    end = asyncio.get_running_loop().time() + 5
+    while (seen := await lab.get(path))["status"] != "RUNNING":
+        assert asyncio.get_running_loop().time() < end, seen
+        await asyncio.sleep(0)
+    assert [one["text"] for one in lab.api.faults.listed()] == [
+        "an operation of firewalls.insert is held: endless"
+    ]
+    # What is done to something else, or to the same thing, is not held.
+    await lab.done("POST", f"{GLOBAL}/firewalls", {**body, "name": "other"})
+    assert (await lab.get(path))["status"] == "RUNNING"
+    assert lab.api.faults.clear("firewalls.insert") == 1
+    assert (await lab.call("POST", f"{path}/wait")).body["status"] == "DONE"
+    assert (await lab.get(f"{GLOBAL}/firewalls/web"))["name"] == "web"
+
+
+@asynced
+async def test_a_slow_operation_is_done_later(lab: Lab) -> None:
+    lab.api.faults.order("firewalls.insert", "slow", seconds=0.05)
+    body = {"name": "web", "allowed": [{"IPProtocol": "tcp", "ports": ["80"]}]}
+    await lab.done("POST", f"{GLOBAL}/firewalls", body)
+    assert lab.api.faults.listed() == []
 
 
 # -- tokens ------------------------------------------------------------------------------------------------
@@ -137,22 +187,6 @@ def test_another_key_earns_none() -> None:
 
 
 # -- the wire ----------------------------------------------------------------------------------------------
-
-
-@contextlib.asynccontextmanager
-async def serving(lab: Lab, directory: Path) -> AsyncIterator[str]:
-    """The lab's own HTTP server on a free port; gives its URL."""
-    access = server.AccessLog(directory / "api.log")
-    door = server.http_server(server.api_app(lab.api, "control", access))
-    sock = server.listening("127.0.0.1")
-    task = asyncio.create_task(door.serve(sockets=[sock]))
-    try:
-        yield f"http://127.0.0.1:{sock.getsockname()[1]}"
-    finally:
-        door.should_exit = True
-        await task
-        await lab.api.operations.close()
-        access.close()
 
 
 def _client(url: str, token: str) -> httpx.AsyncClient:
@@ -211,11 +245,15 @@ async def test_a_call_that_hangs_and_a_page_of_html(lab: Lab, tmp_path: Path) ->
 async def test_faults_are_ordered_over_the_control_path(lab: Lab, tmp_path: Path) -> None:
     async with serving(lab, tmp_path) as url, _client(url, "control") as client:
         order = {"method": "zones.get", "fault": "500", "times": 3}
-        assert (await client.post("/lab/v1/control", json=order)).json()["faults"] == [order]
+        (standing,) = (await client.post("/lab/v1/control", json=order)).json()["faults"]
+        assert standing == {**order, "text": "the next 3 calls of zones.get: 500"}
         refused = await client.post("/lab/v1/control", json=order | {"fault": "flood"})
         assert refused.status_code == 400
-        assert "Choose one of" in refused.json()["cure"]
-        assert (await client.delete("/lab/v1/control")).json()["faults"] == []
+        assert "--list" in refused.json()["cure"]
+        refused = await client.post("/lab/v1/control", json={"machine": "app", "fault": "disk-full"})
+        assert refused.status_code == 400
+        taken_back = (await client.request("DELETE", "/lab/v1/control", json={"method": "zones.get"})).json()
+        assert (taken_back["faults"], taken_back["cleared"]) == ([], 1)
 
 
 @asynced
@@ -239,6 +277,6 @@ async def test_the_log_holds_no_secret(lab: Lab, tmp_path: Path) -> None:
 
 def test_private_files_are_private(tmp_path: Path) -> None:
     file = tmp_path / "credentials.json"
-    server.write_private(file, json.dumps(ISSUER.service_account("http://127.0.0.1/token")))
+    write_private(file, json.dumps(ISSUER.service_account("http://127.0.0.1/token")))
     assert file.stat().st_mode & 0o777 == 0o600
     assert [path.name for path in tmp_path.iterdir()] == ["credentials.json"]

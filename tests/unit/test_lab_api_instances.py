@@ -35,10 +35,10 @@ async def test_an_instance_from_insert_to_delete(lab: Lab) -> None:
     assert made["shieldedInstanceConfig"]["enableSecureBoot"] is True
     assert made["networkInterfaces"][0]["accessConfigs"][0]["natIP"] == "10.70.1.100"
     spec = lab.machines.specs["app"]
-    assert (spec.internal, spec.external, spec.disk_gb) == ("10.70.1.2", "10.70.1.100", 10)
+    assert (spec.internal, spec.external) == ("10.70.1.2", "10.70.1.100")
     assert spec.mac == "42:01:0a:46:01:02"
     assert spec.instance_id == made["id"]
-    assert spec.hardware == Hardware(1024, 0.75)
+    assert spec.hardware == Hardware(1024, 2.0, share=0.25)
     disk = await lab.get(f"{ZONE}/disks/app")
     assert (disk["status"], disk["users"]) == ("READY", [made["selfLink"]])
     assert (await lab.refused("DELETE", f"{ZONE}/disks/app"))["errors"][0]["reason"].startswith(
@@ -68,6 +68,8 @@ async def test_an_instance_from_insert_to_delete(lab: Lab) -> None:
         ({"metadata": {"items": [{"key": "a b"}]}}, "[a-zA-Z0-9-_]{1,128}"),
         ({"tags": {"items": ["Web"]}}, "Must be a match of regex"),
         ({"labels": {"App": "x"}}, "Label keys must be"),
+        ({"labels": {f"l{number}": "" for number in range(65)}}, "64 labels at most"),
+        ({"hostname": "nodots"}, "fully qualified domain name"),
         (
             {"networkInterfaces": [{"accessConfigs": [{"natIP": "1.2.3.4"}]}]},
             "was not found in region 'us-west1'.",
@@ -131,6 +133,21 @@ async def test_the_quota_of_processors(lab: Lab) -> None:
 
 
 @asynced
+async def test_a_start_needs_its_quota_again(lab: Lab) -> None:
+    nic = [{"network": "global/networks/default"}]
+    large = f"{ZONE}/machineTypes/e2-highcpu-16"
+    await lab.insert("a", machineType=large, networkInterfaces=nic)
+    await lab.done("POST", f"{ZONE}/instances/a/stop")
+    await lab.insert("b", machineType=large, networkInterfaces=nic)
+    operation = await lab.ended("POST", f"{ZONE}/instances/a/start")
+    error = operation["error"]["errors"][0]
+    assert error["message"] == "Quota 'CPUS' exceeded.  Limit: 24.0 in region us-west1."
+    assert (await lab.get(f"{ZONE}/instances/a"))["status"] == "TERMINATED"
+    await lab.done("DELETE", f"{ZONE}/instances/b")
+    await lab.done("POST", f"{ZONE}/instances/a/start")
+
+
+@asynced
 async def test_the_same_name_twice(lab: Lab) -> None:
     first, second = await asyncio.gather(
         lab.call("POST", f"{ZONE}/instances", instance()), lab.call("POST", f"{ZONE}/instances", instance())
@@ -174,7 +191,7 @@ async def test_the_machine_type_changes_only_when_off(lab: Lab) -> None:
     assert (await lab.refused("POST", f"{APP}/setMachineType", body))["code"] == 400
     await lab.done("POST", f"{APP}/stop")
     await lab.done("POST", f"{APP}/setMachineType", body)
-    assert lab.machines.hardware["app"] == Hardware(2048, 1.0)
+    assert lab.machines.hardware["app"] == Hardware(2048, 2.0, share=0.5)
     assert (await lab.get(APP))["machineType"].endswith("/e2-small")
 
 
@@ -185,7 +202,7 @@ async def test_a_disk_only_grows(lab: Lab) -> None:
     for size in ("10", "5", "65537"):
         assert (await lab.refused("POST", resize, {"sizeGb": size}))["errors"][0]["reason"] == "invalid"
     await lab.done("POST", resize, {"sizeGb": "12"})
-    assert lab.machines.disk_gb["app"] == 12
+    assert lab.disks.contents["disks/us-west1-a/app"][0] == 12
     assert (await lab.get(f"{ZONE}/disks/app"))["sizeGb"] == "12"
     assert (await lab.get(APP))["disks"][0]["diskSizeGb"] == "12"
 
@@ -291,7 +308,7 @@ async def test_a_firewall_rule_reaches_the_machines_that_it_names(lab: Lab) -> N
     await lab.done("POST", f"{GLOBAL}/firewalls", rule)
     assert web in lab.machines.rules["web"]
     assert web not in lab.machines.rules["other"]
-    await lab.done("PATCH", f"{GLOBAL}/firewalls/web", {"targetTags": []})
+    await lab.done("PATCH", f"{GLOBAL}/firewalls/web", {"targetTags": None})
     assert web in lab.machines.rules["other"]
     await lab.done("PATCH", f"{GLOBAL}/firewalls/web", {"disabled": True})
     assert web not in lab.machines.rules["web"]

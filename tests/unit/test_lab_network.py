@@ -2,33 +2,50 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from ipaddress import IPv4Network
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rehost.lab.hardware import PacketRule
-from rehost.lab.network import instance_table, lab_table, nameserver
+from rehost.lab import nft
+from rehost.lab.hardware import Hardware, MachineSpec, PacketRule
+from rehost.lab.network import nameserver
 from rehost.lab.places import Places
 from rehost.run.errors import UsageError
 
 LAB = Places("one", Path("/state/one"), Path("/cache"), IPv4Network("10.70.1.0/24"))
 ANY = ("0.0.0.0/0",)
+APP = MachineSpec("app", "1", "10.70.1.2", None, "42:01:0a:46:01:02", Hardware(1024, 2, 0.25), disks=())
+CABLE = LAB.veth(APP.internal)
+
+
+def body(*given_rules: PacketRule, spec: MachineSpec = APP) -> list[str]:
+    """The lines of a machine's chain."""
+    lines = [line.strip() for line in nft.machine_rules(LAB, spec, given_rules).splitlines()]
+    return lines[lines.index(f"chain to-{CABLE} {{") + 1 : lines.index("}")]
 
 
 def rules(*given_rules: PacketRule) -> list[str]:
-    """The lines of a machine's table that come from the rules."""
-    lines = [line.strip() for line in instance_table(LAB, given_rules, None).splitlines()]
-    first = next(i for i, line in enumerate(lines) if line.startswith("udp sport 67")) + 1
-    return [line for line in lines[first : lines.index("drop", first)] if line]
+    """Those that come from the rules: not the first, on other networks, nor the last, which drops the rest."""
+    return body(*given_rules)[1:-1]
 
 
 def test_what_no_rule_allows_is_dropped() -> None:
     assert rules() == []
-    chain = instance_table(LAB, [], None).partition("chain leaving")[0]
-    assert chain.split()[-2:] == ["drop", "}"]
+    assert body()[-1] == "drop"
+
+
+def test_a_machine_of_another_network_is_dropped_before_any_rule() -> None:
+    allow = PacketRule("allow", "all", (), ANY)
+    here, there = (body(allow, spec=replace(APP, network=name))[0] for name in ("default", "other"))
+    assert here.startswith("ip saddr 10.70.1.2-10.70.1.99 ip saddr != @net-")
+    assert here.endswith(" drop")
+    assert here != there
+    assert here.split("@")[1].split()[0] in nft.machine_joins(LAB, APP)
 
 
 def test_rules_keep_their_order() -> None:
@@ -71,22 +88,71 @@ def test_a_rule_without_sources_matches_nobody() -> None:
     assert rules(PacketRule("allow", "all", (), ())) == []
 
 
-def test_another_machines_external_address_is_reached_from_the_own_external_address() -> None:
-    outside = 'oifname "ens4" ip daddr 10.70.1.100-10.70.1.254'
-    assert f"{outside} snat ip to 10.70.1.107" in instance_table(LAB, [], "10.70.1.107")
-    assert f"{outside} drop" in instance_table(LAB, [], None)
+def test_an_address_may_come_by_its_own_cable_alone() -> None:
+    assert f'senders {{ "{CABLE}" . 10.70.1.2 }}' in nft.machine_joins(LAB, APP)
+    guard = nft.lab_table(LAB).partition("chain guard")[2].partition("chain prerouting")[0]
+    assert "iifname . ip saddr != @senders drop" in guard
+    assert "meta nfproto ipv6 drop" in guard
+
+
+LISTING: dict[str, Any] = {
+    "nftables": [
+        {"metainfo": {}},
+        {"table": {"family": "inet", "name": LAB.table}},
+        {
+            "set": {
+                "name": "senders",
+                "elem": [{"concat": [CABLE, "10.70.1.2"]}, {"concat": ["x", "10.70.1.3"]}],
+            }
+        },
+        {"set": {"name": "current", "elem": [{"concat": ["10.70.1.100", "10.70.1.2"]}]}},
+        {"set": {"name": "net-0", "elem": ["10.70.1.2", "10.70.1.3"]}},
+        {"set": {"name": "held", "elem": [CABLE]}},
+        {
+            "map": {
+                "name": "internal_of",
+                "elem": [["10.70.1.100", "10.70.1.2"], ["10.70.1.101", "10.70.1.3"]],
+            }
+        },
+        {"map": {"name": "machines", "elem": [[CABLE, {"goto": {"target": f"to-{CABLE}"}}]]}},
+        {"map": {"name": "empty"}},
+        {"chain": {"name": f"to-{CABLE}"}},
+    ]
+}
+
+
+def test_a_machine_that_goes_takes_its_elements_along_and_no_others() -> None:
+    where = f"delete element inet {LAB.table}"
+    assert nft.machine_leaves(LAB, APP, LISTING).splitlines() == [
+        f'{where} senders {{ "{CABLE}" . 10.70.1.2 }}',
+        f"{where} current {{ 10.70.1.100 . 10.70.1.2 }}",
+        f"{where} net-0 {{ 10.70.1.2 }}",
+        f'{where} held {{ "{CABLE}" }}',
+        f"{where} internal_of {{ 10.70.1.100 }}",
+        f'{where} machines {{ "{CABLE}" }}',
+    ]
+
+
+def test_an_external_address_is_taken_away_alone() -> None:
+    where = f"delete element inet {LAB.table}"
+    assert nft.without_external(LAB, APP, LISTING).splitlines() == [
+        f"{where} current {{ 10.70.1.100 . 10.70.1.2 }}",
+        f"{where} internal_of {{ 10.70.1.100 }}",
+    ]
+    assert nft.let_go(LAB, APP.internal, LISTING) == f'{where} held {{ "{CABLE}" }}\n'
+    assert nft.let_go(LAB, "10.70.1.9", LISTING) == ""
 
 
 @pytest.mark.parametrize("port", ["", "http", "70000", "90-80", "80-", "-80", "80; accept", "8\uff10"])
 def test_a_port_that_is_none_is_refused(port: str) -> None:
     with pytest.raises(UsageError, match="not a port"):
-        instance_table(LAB, [PacketRule("allow", "tcp", (port,), ANY)], None)
+        nft.machine_rules(LAB, APP, [PacketRule("allow", "tcp", (port,), ANY)])
 
 
 @pytest.mark.parametrize("source", ["", "everywhere", "10.0.0.0/33", "1.2.3.4; accept"])
 def test_a_source_that_is_none_is_refused(source: str) -> None:
     with pytest.raises(UsageError, match="not an address range"):
-        instance_table(LAB, [PacketRule("allow", "tcp", ("80",), (source,))], None)
+        nft.machine_rules(LAB, APP, [PacketRule("allow", "tcp", ("80",), (source,))])
 
 
 @given(st.text(max_size=20))
@@ -100,10 +166,12 @@ def test_no_protocol_can_write_rules_of_its_own(protocol: str) -> None:
     assert lines[0].removeprefix("meta nfproto ipv4 ").count(" ") <= 3
 
 
-def test_the_metadata_server_answers_by_its_own_address_alone() -> None:
-    table = lab_table(LAB)
-    assert f'iifname "{LAB.bridge}" ip daddr 169.254.169.254 tcp dport 80 dnat ip to 10.70.1.1:8254' in table
-    assert "ip daddr 10.70.1.1 tcp dport 8254 ct original ip daddr != 169.254.169.254 drop" in table
+def test_the_metadata_server_answers_machines_by_its_own_address_alone() -> None:
+    lines = [line.strip() for line in nft.lab_table(LAB).splitlines()]
+    assert "ip daddr 169.254.169.254 tcp dport 80 dnat ip to 10.70.1.1:8254" in lines
+    assert "tcp dport 8254 ct original ip daddr != 169.254.169.254 drop" in lines
+    # A lab may itself run on a cloud's machine, whose own metadata is none of the lab's business.
+    assert f'iifname "{LAB.cables}*" ip daddr 169.254.0.0/16 drop' in lines
 
 
 @pytest.mark.parametrize(

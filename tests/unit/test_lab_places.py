@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from ipaddress import IPv4Network
 from pathlib import Path
 
@@ -98,3 +99,31 @@ def test_the_chosen_subnet_overlaps_none_taken(seconds: list[int]) -> None:
 def test_no_free_subnet_is_said() -> None:
     with pytest.raises(RehostError, match="no subnet"):
         free_subnet(Path("/somewhere"), [IPv4Network("10.0.0.0/8")])
+
+
+def test_a_lock_is_held_by_one_and_leaves_no_file(tmp_path: Path) -> None:
+    path = tmp_path / "below" / ".lock"
+    with places.locked(path), pytest.raises(BlockingIOError), places.locked(path, wait=False):
+        pytest.fail("held twice")
+    assert not path.exists()
+    path.touch()  # of a killed holder
+    with places.locked(path, wait=False):
+        assert path.exists()
+    assert not path.exists()
+
+
+def test_who_waited_for_a_lock_does_not_hold_a_file_that_is_gone(tmp_path: Path) -> None:
+    path, order = tmp_path / ".lock", []
+
+    def hold() -> None:
+        with places.locked(path):
+            before = len(order)
+            order.append("in")
+            assert path.exists()
+            assert len(order) == before + 1, "two at once"
+
+    with ThreadPoolExecutor(8) as pool:
+        for job in [pool.submit(hold) for _ in range(200)]:
+            job.result()
+    assert len(order) == 200
+    assert not path.exists()

@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 
 from rehost.lab import images, trees
+from rehost.lab.places import locked
 from rehost.lab.trees import HostSettings, apt_options, debian_sources, recipe_key
-from rehost.run.errors import RehostError
+from rehost.run.errors import Refused, RehostError
 
 HOST = HostSettings("deb http://deb.example/debian bookworm main\n", (), {})
 
@@ -152,6 +153,19 @@ def test_trees_that_nobody_used_for_long_go(built: Path) -> None:
     trees.prepare(quiet)
     assert not (built / "base-0ld").exists()
     assert (built / "base-recent").exists()
+
+
+def test_what_killed_builds_left_goes_and_what_is_being_built_stays(built: Path) -> None:
+    for name in (".base-killed.half", ".base-going.half"):
+        (built / name).mkdir(parents=True)
+    with locked(built / ".base-going.lock"):
+        trees.prepare(quiet)
+        assert [path.name for path in built.glob(".*.half")] == [".base-going.half"]
+        with pytest.raises(Refused, match="base-going"):
+            trees.drop_cache()
+        assert trees.prepared()
+    trees.drop_cache()
+    assert not built.exists()
 
 
 def test_the_stand_in_says_what_it_is() -> None:

@@ -95,6 +95,30 @@ def create(places: Places, machine: str, hardware: Hardware) -> list[Path]:
     return joins
 
 
+def used(places: Places, machine: str) -> float:
+    """Seconds of processor time that the machine has used since it was switched on. Raises FileNotFoundError when
+    it is off."""
+    for one in hierarchies():
+        group = one.root / places.cgroup / machine
+        if "cpuacct" in one.controllers:
+            return int((group / "cpuacct.usage").read_text()) / 1e9
+        if (group / "cpu.stat").exists() and one.v2:
+            fields = dict(line.split() for line in (group / "cpu.stat").read_text().splitlines())
+            return int(fields["usage_usec"]) / 1e6
+    raise FileNotFoundError(f"no cgroup counts the processor time of {machine}")
+
+
+def allow_cpus(places: Places, machine: str, cpus: float) -> None:
+    """Another limit of processor time a second. Raises FileNotFoundError when the machine is off."""
+    quota = round(cpus * PERIOD_US)
+    for one in hierarchies():
+        group = one.root / places.cgroup / machine
+        if "cpu" in one.controllers:
+            (group / "cpu.cfs_quota_us").write_text(str(quota))
+        elif (group / "cpu.max").exists():
+            (group / "cpu.max").write_text(f"{quota} {PERIOD_US}")
+
+
 def allow_swap(places: Places, machine: str, hardware: Hardware, swap_bytes: int) -> None:
     """The machine may use as much swap as it has itself. lxcfs shows this as its SwapTotal."""
     for one in hierarchies():
@@ -126,6 +150,37 @@ def groups(places: Places, machine: str = "") -> list[Path]:
         for directory, _, _ in os.walk(top, topdown=False):
             found.append(Path(directory))
     return found
+
+
+def freeze(places: Places, machine: str, deadline: float = 10) -> None:
+    """Every process of the machine stops where it is, those of its containers too. Raises RehostError when some
+    do not. Through v2, which is mounted beside v1, too: a process that v1 has frozen can't be killed."""
+    group = _frozen_by(places, machine)
+    _write(group / "cgroup.freeze", "1")
+    end = time.monotonic() + deadline
+    while "frozen 1" not in (group / "cgroup.events").read_text():
+        if time.monotonic() > end:
+            _write(group / "cgroup.freeze", "0")
+            raise RehostError(
+                f"the processes of the lab's machine {machine!r} do not stop",
+                cure="One of them waits for a disk. Try again in a moment.",
+                retryable=True,
+            )
+        time.sleep(_RETRY)
+
+
+def thaw(places: Places, machine: str) -> None:
+    _write(_frozen_by(places, machine) / "cgroup.freeze", "0")
+
+
+def _frozen_by(places: Places, machine: str) -> Path:
+    root = next((one.root for one in hierarchies() if one.v2), None)
+    if root is None:
+        raise RehostError(
+            "this computer's kernel has cgroup v2 switched off, so the lab can't suspend a machine",
+            cure="Stop the machine instead, or start the computer without `systemd.legacy_systemd_cgroup_controller`.",
+        )
+    return root / places.cgroup / machine
 
 
 def kill(places: Places, machine: str = "", deadline: float = 15) -> None:

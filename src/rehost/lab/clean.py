@@ -12,7 +12,7 @@ import time
 from collections.abc import Collection
 from pathlib import Path
 
-from rehost.lab import cgroups, disks, network
+from rehost.lab import cgroups, disks, loops, network, store
 from rehost.lab.machines import nspawn_directories, remove_nspawn_directories
 from rehost.lab.places import MARKER, Places
 from rehost.lab.programs import run
@@ -28,11 +28,12 @@ def sweep(places: Places, keep: Collection[int] = ()) -> None:
     """
     spared = {os.getpid(), *keep}
     spared |= {ancestor for pid in tuple(spared) for ancestor in _ancestors(pid)}
+    disks.thaw(places)
     _kill(places, spared)
     cgroups.remove(places)
+    store.stop(places)
     _unmount(places)
-    for machine in _machine_disks(places):
-        disks.release(machine)
+    loops.release(places.state, pulled=True)
     network.down(places)
     remove_nspawn_directories(places.prefix)
     if places.state.exists():
@@ -47,9 +48,9 @@ def leftovers(places: Places, keep: Collection[int] = ()) -> list[str]:
     found += [f"cgroup {group}" for group in cgroups.groups(places) if group.name == places.cgroup]
     found += [f"network interface {link}" for link in network.links(places)]
     found += [f"network namespace {space}" for space in network.namespaces(places)]
-    found += [f"nft table inet {places.table}"] if network.table_stands(places) else []
+    found += [f"nft table {family} {places.table}" for family in network.tables(places)]
     found += [f"mount {point}" for point in _mounts(places)]
-    found += [f"loop device {device}" for device in disks.loops(places.state)]
+    found += [f"loop device {device}" for device in loops.found(places.state, pulled=True)]
     found += [f"directory {directory}" for directory in nspawn_directories(places.prefix)]
     found += [f"directory {places.state}"] if places.state.exists() else []
     return found
@@ -113,21 +114,17 @@ def _words(pid: int) -> str:
 
 
 def _mounts(places: Places) -> list[str]:
-    """Mount points below the state directory, innermost first."""
+    """Mount points below the state directory and itself, innermost first."""
     inside = f"{places.state}/"
     # Spaces stand as \\040 in this file.
     points = [
         line.split()[4].replace("\\040", " ")
         for line in Path("/proc/self/mountinfo").read_text().splitlines()
     ]
-    return sorted((point for point in points if point.startswith(inside)), reverse=True)
+    ours = (point for point in points if point == str(places.state) or point.startswith(inside))
+    return sorted(ours, reverse=True)
 
 
 def _unmount(places: Places) -> None:
     for point in _mounts(places):
         run("umount", "--lazy", point)
-
-
-def _machine_disks(places: Places) -> list[Path]:
-    files = {places.machine(path.name) / "disk" for path in (places.state / "machines").glob("*")}
-    return sorted(files) or [places.state / "machines"]

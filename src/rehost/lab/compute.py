@@ -8,39 +8,59 @@ from dataclasses import dataclass, field
 
 from rehost.lab import (
     compute_addresses,
+    compute_attach,
     compute_body,
     compute_catalog,
+    compute_custom_images,
     compute_disks,
     compute_firewalls,
     compute_images,
     compute_instance_calls,
     compute_instances,
+    compute_lifetimes,
+    compute_networks,
+    compute_nics,
     compute_operations,
+    compute_policies,
     compute_power,
     compute_project,
+    compute_quotas,
+    compute_snapshots,
+    compute_suspend,
     faults,
 )
-from rehost.lab.compute_call import COMMON_QUERY, METHODS, Call, Method
-from rehost.lab.compute_errors import ApiError, bad_payload, unauthenticated
+from rehost.lab.compute_call import METHODS, Call, Method
+from rehost.lab.compute_errors import ApiError, unauthenticated
 from rehost.lab.compute_firewalls import Packets
 from rehost.lab.compute_operations import Operations
+from rehost.lab.compute_schedules import Schedules
 from rehost.lab.faults import Faults
 from rehost.lab.state import Cloud, Resource
 from rehost.lab.tokens import Issuer
+from rehost.run.errors import UsageError
 
 log = logging.getLogger(__name__)
 
 # Importing a family enters its methods in the table.
 FAMILIES = (
     compute_addresses,
+    compute_attach,
     compute_catalog,
+    compute_custom_images,
     compute_disks,
     compute_firewalls,
     compute_images,
     compute_instance_calls,
     compute_instances,
+    compute_lifetimes,
+    compute_networks,
+    compute_nics,
     compute_operations,
+    compute_policies,
     compute_project,
+    compute_quotas,
+    compute_snapshots,
+    compute_suspend,
 )
 
 
@@ -73,11 +93,14 @@ class Api:
     faults: Faults = field(default_factory=Faults)
     operations: Operations = field(init=False)
     packets: Packets = field(init=False)
+    schedules: Schedules = field(init=False)
 
     def __post_init__(self) -> None:
         self.operations = Operations(self.cloud)
         self.packets = Packets(self.cloud)
-        compute_catalog.fill(self.cloud)
+        self.schedules = Schedules(self.cloud, self.operations, self.packets)
+        compute_project.fill(self.cloud)
+        compute_networks.fill(self.cloud)
         compute_firewalls.fill(self.cloud)
 
     async def answer(self, request: Request) -> Answer:
@@ -89,7 +112,8 @@ class Api:
             if fault in ("hang", "reset", "502"):
                 return Answer(502, {}, fault)
             wire = fault if fault in ("lost", "truncated") else None
-            return Answer(200, await self._carried_out(call, request), wire)
+            body = await self._carried_out(call, request)
+            return Answer(200 if body else 204, body, wire)
         except ApiError as error:
             return Answer(error.status, error.body(), wire)
         except Exception as error:
@@ -104,19 +128,16 @@ class Api:
     def _call(self, request: Request) -> tuple[Call, str | None]:
         method, path = _method(request)
         call = Call(self.cloud, self.operations, self.packets, method, path, request.query)
-        fault = self.faults.take(method.id)
+        order = self.faults.take(method.id)
+        fault = order.fault if order else None
         if fault in faults.IN_ANSWER:
             raise faults.answer(fault, self.cloud.project, self.cloud.number, request.path)
-        for name in request.query:
-            if name not in method.query and name not in COMMON_QUERY:
-                raise bad_payload(
-                    f'Invalid JSON payload received. Unknown name "{name}": Cannot bind query parameter. '
-                    f"Field '{name}' could not be found in request message."
-                )
+        compute_body.check_query(method, request.query)
         compute_catalog.check_place(call)
-        if method.body:
-            call.body = compute_body.parse(request.body, method.body)
-        call.fault = faults.operation_error(fault, call)
+        call.body = compute_body.parse(request.body, method.body)
+        call.cleared = compute_body.cleared(request.body)
+        call.fault = faults.operation_error(order, call)
+        call.hold = self.faults.hold(order)
         return call, fault
 
     async def _carried_out(self, call: Call, request: Request) -> Resource:
@@ -126,6 +147,14 @@ class Api:
         answer = await made if inspect.isawaitable(made) else made
         self.operations.remember(call, request.path, answer)
         return answer
+
+    async def preempt(self, name: str) -> Resource:
+        """Takes the machine of that name away as Compute Engine does with Spot machines; any machine that runs can
+        be ordered to go so. The operation, which has just begun. Raises UsageError for one that does not run."""
+        for path, instance in self.cloud.everywhere("instances"):
+            if (instance["name"], instance["status"]) == (name, "RUNNING"):
+                return compute_lifetimes.preempt(self.cloud, self.operations, self.packets, path)
+        raise UsageError(f"no machine {name} runs", cure="`rehost lab status` lists the machines.")
 
     def machine_ended(self, name: str) -> None:
         """A machine powered itself off."""

@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 
 from rehost.lab.compute_call import AGGREGATED_QUERY, LIST_QUERY, Call, method
-from rehost.lab.compute_catalog import REGION_LIMITS, ZONES, usage
+from rehost.lab.compute_catalog import ZONES, region_of
 from rehost.lab.compute_errors import (
     ApiError,
     already_exists,
+    check_fingerprint,
     in_use,
     invalid,
     required,
-    stale_fingerprint,
     unchanged_since,
 )
 from rehost.lab.compute_lists import aggregated, page
+from rehost.lab.compute_quotas import check_room
 from rehost.lab.state import Cloud, Resource, fingerprint, link, relative
 
 NAME = "(?:[a-z](?:[-a-z0-9]{0,61}[a-z0-9])?)"
+MOST_LABELS = 64
 _LABEL_KEY = re.compile(r"[a-z][a-z0-9_-]{0,62}")
 _LABEL_VALUE = re.compile(r"[a-z0-9_-]{0,63}")
 
@@ -35,6 +38,8 @@ def check_name(body: Resource) -> str:
 
 def check_labels(labels: Resource, at: str = "resource.labels") -> None:
     """Small ASCII letters here; Google takes international ones too, which the lab has no use for."""
+    if len(labels) > MOST_LABELS:
+        raise invalid(at, len(labels), f"A resource can have {MOST_LABELS} labels at most.")
     for key, value in labels.items():
         if not _LABEL_KEY.fullmatch(key):
             raise invalid(at, key, "Label keys must be a match of regex '[a-z][a-z0-9_-]{0,62}'.")
@@ -42,11 +47,17 @@ def check_labels(labels: Resource, at: str = "resource.labels") -> None:
             raise invalid(at, value, "Label values must be a match of regex '[a-z0-9_-]{0,63}'.")
 
 
+def check_tags(tags: Iterable[str], at: str) -> None:
+    """Network tags. Raises ApiError 400."""
+    for i, tag in enumerate(tags):
+        if not re.fullmatch(NAME, tag):
+            raise invalid(f"{at}[{i}]", tag, f"Must be a match of regex '{NAME}'")
+
+
 def set_labels(call: Call, path: str, kind: str) -> Resource:
     """The setLabels method of any resource."""
     resource = call.cloud.get(path)
-    if call.body.get("labelFingerprint", "") != resource["labelFingerprint"]:
-        raise stale_fingerprint("labels")
+    check_fingerprint(call.body.get("labelFingerprint"), resource["labelFingerprint"], "labels")
     labels = call.body.get("labels", {})
     check_labels(labels)
 
@@ -102,18 +113,11 @@ def _insert(call: Call) -> Resource:
     if path in cloud.resources:
         raise already_exists(path)
     region = call.path["region"]
-    if usage(cloud, region)["STATIC_ADDRESSES"] >= REGION_LIMITS["STATIC_ADDRESSES"]:
-        limit = REGION_LIMITS["STATIC_ADDRESSES"]
-        raise ApiError(
-            403,
-            "quotaExceeded",
-            f"Quota 'STATIC_ADDRESSES' exceeded.  Limit: {limit} in region {region}.",
-            domain="usageLimits",
-        )
+    check_room(cloud, "STATIC_ADDRESSES", region)
     made: Resource = {
         "kind": "compute#address",
         "description": body.get("description", ""),
-        "address": _chosen(cloud, body.get("address")),
+        "address": _chosen(cloud, region, body.get("address")),
         "addressType": "EXTERNAL",
         "networkTier": body.get("networkTier", "PREMIUM"),
         "status": "RESERVING",
@@ -129,7 +133,7 @@ def _insert(call: Call) -> Resource:
     return call.operations.start(call, "insert", path, work, undo=lambda: cloud.remove(path))
 
 
-def _chosen(cloud: Cloud, wanted: str | None) -> str:
+def _chosen(cloud: Cloud, region: str, wanted: str | None) -> str:
     """A free address, or the ephemeral one that is to become static."""
     if wanted is None:
         free = cloud.free_external()
@@ -137,7 +141,8 @@ def _chosen(cloud: Cloud, wanted: str | None) -> str:
             raise ApiError(503, "backendError", "The lab has no external address left.")
         return free
     taken = any(address["address"] == wanted for _, address in cloud.everywhere("addresses"))
-    if taken or wanted not in cloud.used_external():
+    user = cloud.used_external().get(wanted)
+    if taken or user is None or region_of(user) != region:
         raise invalid(
             "resource.address", wanted, "Specified IP address is already reserved or not in use here."
         )

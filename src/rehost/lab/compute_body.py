@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
 from typing import Any
 
+from rehost.lab.compute_call import COMMON_QUERY, Method
 from rehost.lab.compute_errors import ApiError, bad_payload, required, too_large
 from rehost.lab.state import Resource
 
 LARGEST_VALUE = 262144  # of a metadata item: 256 KiB
 
-# Types: string, bool, int32, int64 (a string or a number in JSON), a table's name, [X] a list, {X} a map,
-# a|b one of these words.
+# Types: string, bytes (base64), bool, int32, int64 (a string or a number in JSON), a table's name, [X] a list,
+# {X} a map, a|b one of these words.
 TABLES: dict[str, dict[str, str]] = {
     "Instance": {
         "name": "string",
@@ -38,6 +40,7 @@ TABLES: dict[str, dict[str, str]] = {
         "shieldedInstanceIntegrityPolicy": "ShieldedInstanceIntegrityPolicy",
         "confidentialInstanceConfig": "ConfidentialInstanceConfig",
         "reservationAffinity": "ReservationAffinity",
+        "resourcePolicies": "[string]",
         "displayDevice": "DisplayDevice",
         "keyRevocationActionType": "KEY_REVOCATION_ACTION_TYPE_UNSPECIFIED|NONE|STOP",
     },
@@ -82,9 +85,9 @@ TABLES: dict[str, dict[str, str]] = {
         "networkTier": "PREMIUM|STANDARD",
         "setPublicPtr": "bool",
     },
-    "Metadata": {"kind": "string", "fingerprint": "string", "items": "[Item]"},
+    "Metadata": {"kind": "string", "fingerprint": "bytes", "items": "[Item]"},
     "Item": {"key": "string", "value": "string"},
-    "Tags": {"fingerprint": "string", "items": "[string]"},
+    "Tags": {"fingerprint": "bytes", "items": "[string]"},
     "Scheduling": {
         "automaticRestart": "bool",
         "onHostMaintenance": "MIGRATE|TERMINATE",
@@ -106,9 +109,9 @@ TABLES: dict[str, dict[str, str]] = {
         "values": "[string]",
     },
     "DisplayDevice": {"enableDisplay": "bool"},
-    "InstancesSetLabelsRequest": {"labels": "{string}", "labelFingerprint": "string"},
-    "RegionSetLabelsRequest": {"labels": "{string}", "labelFingerprint": "string"},
-    "ZoneSetLabelsRequest": {"labels": "{string}", "labelFingerprint": "string"},
+    "InstancesSetLabelsRequest": {"labels": "{string}", "labelFingerprint": "bytes"},
+    "RegionSetLabelsRequest": {"labels": "{string}", "labelFingerprint": "bytes"},
+    "ZoneSetLabelsRequest": {"labels": "{string}", "labelFingerprint": "bytes"},
     "InstancesSetMachineTypeRequest": {"machineType": "string"},
     "DisksResizeRequest": {"sizeGb": "int64"},
     "Address": {
@@ -121,7 +124,7 @@ TABLES: dict[str, dict[str, str]] = {
         "networkTier": "PREMIUM|STANDARD",
         "region": "string",
         "labels": "{string}",
-        "labelFingerprint": "string",
+        "labelFingerprint": "bytes",
     },
     "Firewall": {
         "kind": "string",
@@ -144,12 +147,60 @@ TABLES: dict[str, dict[str, str]] = {
     "FirewallItem": {"IPProtocol": "string", "ports": "[string]"},
     "FirewallLogConfig": {"enable": "bool", "metadata": "EXCLUDE_ALL_METADATA|INCLUDE_ALL_METADATA"},
 }
-_JSON_NAMES = {"string": "TYPE_STRING", "bool": "TYPE_BOOL", "int32": "TYPE_INT32", "int64": "TYPE_INT64"}
+_JSON_NAMES = {
+    "string": "TYPE_STRING",
+    "bytes": "TYPE_BYTES",
+    "bool": "TYPE_BOOL",
+    "int32": "TYPE_INT32",
+    "int64": "TYPE_INT64",
+}
+
+
+# Query parameters that are not text.
+_QUERY = {
+    **dict.fromkeys(
+        (
+            "deletionProtection",
+            "discardLocalSsd",
+            "includeAllScopes",
+            "noGracefulShutdown",
+            "returnPartialSuccess",
+            "withExtendedNotifications",
+        ),
+        "bool",
+    ),
+    **dict.fromkeys(("maxResults", "port"), "int32"),
+    **dict.fromkeys(("serviceProjectNumber", "start"), "int64"),
+}
+
+
+def check_query(method: Method, query: Mapping[str, str]) -> None:
+    """Raises ApiError 400 for a parameter that the method does not have, or of another type."""
+    for name, value in query.items():
+        if name not in method.query and name not in COMMON_QUERY:
+            raise bad_payload(
+                f'Invalid JSON payload received. Unknown name "{name}": Cannot bind query parameter. '
+                f"Field '{name}' could not be found in request message."
+            )
+        kind = _QUERY.get(name, "string")
+        pattern = {"bool": "(?i)true|false", "int32": r"-?[0-9]{1,10}", "int64": r"-?[0-9]{1,19}"}.get(
+            kind, "(?s).*"
+        )
+        if not re.fullmatch(pattern, value):
+            raise _wrong_value(re.sub(r"(?<=[a-z])(?=[A-Z])", "_", name).lower(), _JSON_NAMES[kind], value)
+
+
+_BASE64 = re.compile(r"(?:[\w+/-]{4})*(?:[\w+/-]{2,3}={0,2})?", re.ASCII)
 
 
 def parse(raw: bytes, table: str) -> Resource:
-    """The body, checked against a table; null counts as absent. Raises ApiError 400."""
+    """The body, checked against a table; null counts as absent. Without a table a body has nothing in it.
+
+    Raises ApiError 400.
+    """
     if not raw.strip():
+        if not table:
+            return {}
         raise required("resource")
     try:
         body = json.loads(raw)
@@ -166,6 +217,12 @@ def parse(raw: bytes, table: str) -> Resource:
     return checked
 
 
+def cleared(raw: bytes) -> frozenset[str]:
+    """Fields that a body `parse` has taken gives as null: a change that keeps what is not given clears these."""
+    body = json.loads(raw) if raw.strip() else {}
+    return frozenset(name for name, value in body.items() if value is None)
+
+
 def _metadata_items(body: Resource, table: str) -> list[tuple[str, Resource]]:
     inside = body if table == "Metadata" else body.get("metadata", {}) if table == "Instance" else {}
     start = "resource" if table == "Metadata" else "resource.metadata"
@@ -177,7 +234,7 @@ def _message(value: Any, table: str, at: str) -> Resource:
         raise _wrong_value(at, f"type.googleapis.com/google.cloud.compute.v1.{table}", value)
     checked = {}
     for name, part in value.items():
-        if name not in TABLES[table]:
+        if name not in TABLES.get(table, ()):
             raise bad_payload(
                 f"Invalid JSON payload received. Unknown name \"{name}\" at '{at}': Cannot find field."
             )
@@ -209,6 +266,10 @@ def _scalar(value: Any, kind: str, at: str) -> Any:
     wanted = bool if kind == "bool" else str
     if not isinstance(value, wanted):
         raise _wrong_value(at, _JSON_NAMES.get(kind, "TYPE_ENUM"), value)
+    if kind == "bytes" and not _BASE64.fullmatch(str(value)):
+        raise bad_payload(
+            f"Invalid value at '{at}' (TYPE_BYTES), Base64 decoding failed for {json.dumps(value)}"
+        )
     if kind not in _JSON_NAMES and value not in kind.split("|"):
         raise ApiError(
             400,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from rehost.lab.compute_errors import OperationError
@@ -35,13 +35,34 @@ LIST_QUERY = frozenset(("filter", "maxResults", "orderBy", "pageToken", "returnP
 AGGREGATED_QUERY = LIST_QUERY | {"includeAllScopes", "serviceProjectNumber"}
 
 
-# Whose images everybody may use; the lab knows one other project.
+# Projects whose images everybody may use, as gcloud asks for them. In the lab one of them has some.
 IMAGE_PROJECT = "debian-cloud"
+PUBLIC_PROJECTS = frozenset(
+    [
+        IMAGE_PROJECT,
+        "centos-cloud",
+        "cos-cloud",
+        "fedora-coreos-cloud",
+        "opensuse-cloud",
+        "oracle-linux-cloud",
+        "rhel-cloud",
+        "rhel-sap-cloud",
+        "rocky-linux-accelerator-cloud",
+        "rocky-linux-cloud",
+        "suse-cloud",
+        "suse-sap-cloud",
+        "ubuntu-os-accelerator-images",
+        "ubuntu-os-cloud",
+        "ubuntu-os-pro-cloud",
+        "windows-cloud",
+        "windows-sql-cloud",
+    ]
+)
 
 
 @dataclass
 class Call:
-    """One request, past authentication. `fault` waits for the operation that the call starts."""
+    """One request, past authentication. `fault` waits for the operation that the call starts, which awaits `hold`."""
 
     cloud: Cloud
     operations: Operations
@@ -50,7 +71,9 @@ class Call:
     path: dict[str, str]
     query: dict[str, str]
     body: Resource = field(default_factory=dict)
+    cleared: frozenset[str] = frozenset()  # fields of the body that are null
     fault: OperationError | None = None
+    hold: Callable[[], Awaitable[None]] | None = None
 
     @property
     def project(self) -> str:
@@ -83,7 +106,7 @@ class Method:
     @property
     def mutating(self) -> bool:
         """Whether the answer is a new operation."""
-        return "requestId" in self.query
+        return self.verb != "GET" and "Operations." not in self.id
 
     @property
     def pattern(self) -> re.Pattern[str]:
@@ -91,6 +114,8 @@ class Method:
 
 
 METHODS: dict[str, Method] = {}
+# Methods that change something and know no requestId, in Google's document.
+_WITHOUT_REQUEST_ID = ("images.setLabels", "snapshots.setLabels")
 
 
 def method(
@@ -99,9 +124,10 @@ def method(
     """Enters a handler in the table. Methods that change something take `requestId` and answer an operation."""
 
     def enter(handler: Handler) -> Handler:
-        changes = verb != "GET" and not id_.endswith(".wait")
-        names = frozenset(query) | ({"requestId"} if changes else frozenset())
-        METHODS[id_] = Method(id_, verb, f"projects/{{project}}{template}", handler, body, names)
+        made = Method(id_, verb, f"projects/{{project}}{template}", handler, body, frozenset(query))
+        if made.mutating and id_ not in _WITHOUT_REQUEST_ID:
+            made = replace(made, query=made.query | {"requestId"})
+        METHODS[id_] = made
         return handler
 
     return enter

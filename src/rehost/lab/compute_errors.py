@@ -105,15 +105,27 @@ def stale_fingerprint(kind: str) -> ApiError:
     return ApiError(412, "conditionNotMet", text, location="If-Match")
 
 
+def _same(given: str | None, current: str) -> bool:
+    """base64 comes back in either alphabet: gcloud sends "-_" for the "+/" that it got."""
+    return (given or "").replace("-", "+").replace("_", "/") == current
+
+
+def check_fingerprint(given: str | None, current: str, kind: str) -> None:
+    """Raises ApiError 412 for one that is not the resource's own."""
+    if not _same(given, current):
+        raise stale_fingerprint(kind)
+
+
 def unchanged_since(given: str | None, current: str, kind: str) -> None:
     """Raises OperationError when another change came between the call and its operation's work."""
-    if (given or "") != current:
+    if not _same(given, current):
         error = stale_fingerprint(kind)
         raise OperationError("CONDITION_NOT_MET", error.message, status=412, phrase="PRECONDITION FAILED")
 
 
 def in_use(path: str, user: str) -> ApiError:
-    kind = path.rsplit("/", 2)[-2].removesuffix("es" if "/addresses/" in path else "s")
+    word = path.rsplit("/", 2)[-2]
+    kind = {"addresses": "address", "resourcePolicies": "resource_policy"}.get(word, word.removesuffix("s"))
     return ApiError(
         400,
         "resourceInUseByAnotherResource",

@@ -6,11 +6,12 @@ import ipaddress
 import re
 from collections.abc import Iterable, Mapping
 
-from rehost.lab.compute_addresses import check_name
+from rehost.lab.compute_addresses import check_name, check_tags
 from rehost.lab.compute_call import LIST_QUERY, Call, method
-from rehost.lab.compute_catalog import default_network
-from rehost.lab.compute_errors import already_exists, invalid
+from rehost.lab.compute_errors import already_exists, invalid, not_found
 from rehost.lab.compute_lists import page
+from rehost.lab.compute_networks import absolute
+from rehost.lab.compute_quotas import check_room
 from rehost.lab.hardware import PacketRule
 from rehost.lab.state import Cloud, Resource, link
 
@@ -115,11 +116,17 @@ class Packets:
 
     def rules(self, instance: Resource) -> list[PacketRule]:
         """What holds for this instance now."""
+        network = instance["networkInterfaces"][0]["network"]
         members = {
             other["networkInterfaces"][0]["networkIP"]: other["tags"].get("items", [])
             for _, other in self._cloud.everywhere("instances")
+            if other["networkInterfaces"][0]["network"] == network
         }
-        firewalls = self._cloud.under(f"projects/{self._cloud.project}/global/firewalls")
+        firewalls = [
+            rule
+            for rule in self._cloud.under(f"projects/{self._cloud.project}/global/firewalls")
+            if rule["network"] == network
+        ]
         return compile_rules(firewalls, instance["tags"].get("items", ()), members)
 
     def booted(self, instance: Resource, rules: list[PacketRule]) -> None:
@@ -159,6 +166,7 @@ def _insert(call: Call) -> Resource:
     if path in cloud.resources:
         raise already_exists(path)
     made = _complete(cloud, call.body)
+    check_room(cloud, "FIREWALLS")
     cloud.add(path, made)
 
     async def work() -> None:
@@ -169,10 +177,10 @@ def _insert(call: Call) -> Resource:
 
 @method("firewalls.patch", "PATCH", "/global/firewalls/{firewall}", body="Firewall")
 def _patch(call: Call) -> Resource:
-    """Fields given replace those that were; an empty list clears one."""
-    return _change(
-        call, call.cloud.get(f"{call.scope}/firewalls/{call.path['firewall']}") | call.body, "patch"
-    )
+    """Fields given replace those that were; null or an empty list clears one."""
+    before = call.cloud.get(f"{call.scope}/firewalls/{call.path['firewall']}")
+    kept = {key: value for key, value in before.items() if key not in call.cleared}
+    return _change(call, kept | call.body, "patch")
 
 
 @method("firewalls.update", "PUT", "/global/firewalls/{firewall}", body="Firewall")
@@ -222,18 +230,22 @@ def _complete(cloud: Cloud, body: Resource) -> Resource:
             "resource.allowed", body.get("allowed", ""), "Exactly one of allowed and denied must be given."
         )
     items = [_item(item, f"resource.{actions[0]}[{i}]") for i, item in enumerate(body[actions[0]])]
+    network = absolute(cloud, body.get("network", "global/networks/default"), "global/networks/")
+    if network not in cloud.resources:
+        why = "The referenced network resource cannot be found."
+        raise not_found(network) if network else invalid("resource.network", body["network"], why)
     made: Resource = {
         "kind": "compute#firewall",
         "description": body.get("description", ""),
-        "network": default_network(
-            cloud.project, body.get("network", "global/networks/default"), "resource.network"
-        ),
+        "network": link(network),
         "priority": priority,
         actions[0]: items,
         "direction": "INGRESS",
         "logConfig": body.get("logConfig", {"enable": False}),
         "disabled": body.get("disabled", False),
     }
+    for field in ("sourceTags", "targetTags"):
+        check_tags(body.get(field, ()), f"resource.{field}")
     ranges = body.get("sourceRanges", [])
     for i, text in enumerate(ranges):
         try:

@@ -1,20 +1,20 @@
-"""What is done to an instance that exists: power, settings, addresses; its console and guest attributes."""
+"""What is done to an instance that exists: power, settings; its console and guest attributes."""
 
 from __future__ import annotations
 
-from rehost.lab.compute_addresses import set_labels
+from rehost.lab.compute_addresses import check_tags, set_labels
 from rehost.lab.compute_call import Call, method
 from rehost.lab.compute_catalog import MACHINE_TYPES, machine_type
 from rehost.lab.compute_errors import (
     ApiError,
+    check_fingerprint,
     invalid,
     not_ready,
     required,
-    stale_fingerprint,
     unchanged_since,
 )
-from rehost.lab.compute_instances import access_config, check_tags, find, tags
-from rehost.lab.compute_power import boot, ended, external, give_external
+from rehost.lab.compute_instances import tags
+from rehost.lab.compute_power import find, power_off, power_on
 from rehost.lab.compute_project import check_metadata, metadata
 from rehost.lab.state import Resource, link
 
@@ -29,34 +29,13 @@ SERIAL_CHUNK = 1024 * 1024  # bytes that one answer holds
 def _start(call: Call) -> Resource:
     path, instance = find(call)
 
-    async def work() -> None:
-        if instance["status"] != "TERMINATED":
-            return
-        instance["status"] = "STAGING"
-        try:
-            give_external(call.cloud, instance)
-            await call.cloud.machines.set_external(instance["name"], external(instance))
-            await boot(call, instance)
-        except BaseException:
-            ended(call.cloud, instance)
-            raise
-
-    return call.operations.start(call, "start", path, work)
+    return call.operations.start(call, "start", path, lambda: power_on(call.cloud, call.packets, instance))
 
 
 @method("instances.stop", "POST", f"{_AT}/stop", query=("discardLocalSsd", "noGracefulShutdown"))
 def _stop(call: Call) -> Resource:
     path, instance = find(call)
-
-    async def work() -> None:
-        if instance["status"] != "RUNNING":
-            return
-        instance["status"] = "STOPPING"
-        call.packets.ended(instance["name"])
-        await call.cloud.machines.stop(instance["name"])
-        ended(call.cloud, instance)
-
-    return call.operations.start(call, "stop", path, work)
+    return call.operations.start(call, "stop", path, lambda: power_off(call.cloud, call.packets, instance))
 
 
 @method("instances.reset", "POST", f"{_AT}/reset")
@@ -90,9 +69,8 @@ def _set_metadata(call: Call) -> Resource:
 @method("instances.setTags", "POST", f"{_AT}/setTags", body="Tags")
 def _set_tags(call: Call) -> Resource:
     path, instance = find(call)
-    if call.body.get("fingerprint", "") != instance["tags"]["fingerprint"]:
-        raise stale_fingerprint("tags")
-    check_tags(call.body, "resource.items")
+    check_fingerprint(call.body.get("fingerprint"), instance["tags"]["fingerprint"], "tags")
+    check_tags(call.body.get("items", ()), "resource.items")
 
     async def work() -> None:
         unchanged_since(call.body.get("fingerprint"), instance["tags"]["fingerprint"], "tags")
@@ -145,68 +123,6 @@ def _set_deletion_protection(call: Call) -> Resource:
         instance["deletionProtection"] = wanted == "true"
 
     return call.operations.start(call, "setDeletionProtection", path, work)
-
-
-# -- addresses ---------------------------------------------------------------------------------------------
-
-
-def _nic(call: Call, instance: Resource) -> Resource:
-    wanted = call.query.get("networkInterface")
-    if wanted is None:
-        raise required("networkInterface")
-    nic: Resource = instance["networkInterfaces"][0]
-    if wanted != nic["name"]:
-        raise invalid("networkInterface", wanted, "The specified network interface does not exist.")
-    return nic
-
-
-@method(
-    "instances.addAccessConfig",
-    "POST",
-    f"{_AT}/addAccessConfig",
-    body="AccessConfig",
-    query=("networkInterface",),
-)
-def _add_access_config(call: Call) -> Resource:
-    path, instance = find(call)
-    nic = _nic(call, instance)
-    if nic.get("accessConfigs"):
-        raise invalid("networkInterface", nic["name"], "At most one access config currently supported.")
-    config = access_config(call, call.body, "resource")
-    nic["accessConfigs"] = [config]
-
-    async def work() -> None:
-        if instance["status"] == "RUNNING":
-            give_external(call.cloud, instance)
-            await call.cloud.machines.set_external(instance["name"], external(instance))
-
-    def undo() -> None:
-        nic.pop("accessConfigs", None)
-
-    return call.operations.start(call, "addAccessConfig", path, work, undo)
-
-
-@method(
-    "instances.deleteAccessConfig",
-    "POST",
-    f"{_AT}/deleteAccessConfig",
-    query=("accessConfig", "networkInterface"),
-)
-def _delete_access_config(call: Call) -> Resource:
-    path, instance = find(call)
-    nic = _nic(call, instance)
-    name = call.query.get("accessConfig")
-    if name is None:
-        raise required("accessConfig")
-    if name not in [config["name"] for config in nic.get("accessConfigs", ())]:
-        raise invalid("accessConfig", name, "The specified access config does not exist.")
-
-    async def work() -> None:
-        if instance["status"] == "RUNNING":
-            await call.cloud.machines.set_external(instance["name"], None)
-        nic.pop("accessConfigs", None)
-
-    return call.operations.start(call, "deleteAccessConfig", path, work)
 
 
 # -- reading -----------------------------------------------------------------------------------------------

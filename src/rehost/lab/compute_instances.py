@@ -4,30 +4,22 @@ from __future__ import annotations
 
 import re
 
-from rehost.lab.compute_addresses import check_labels, check_name
+from rehost.lab import compute_attach
+from rehost.lab.compute_addresses import NAME, check_labels, check_name, check_tags
 from rehost.lab.compute_call import AGGREGATED_QUERY, LIST_QUERY, Call, method
-from rehost.lab.compute_catalog import ALL_ZONES, default_network, machine_type, region_of
-from rehost.lab.compute_disks import LARGEST_GB
+from rehost.lab.compute_catalog import ALL_ZONES, machine_type, region_of
 from rehost.lab.compute_errors import ApiError, already_exists, invalid, required
-from rehost.lab.compute_images import GUEST_FEATURES, IMAGE_GB, LICENSE, image_from
+from rehost.lab.compute_firewalls import Packets
 from rehost.lab.compute_lists import aggregated, page
-from rehost.lab.compute_power import boot, check_quota, give_external, spec
+from rehost.lab.compute_nics import interface
+from rehost.lab.compute_policies import attachable
+from rehost.lab.compute_power import boot, check_quota, find, give_external, spec
 from rehost.lab.compute_project import check_items, metadata
-from rehost.lab.state import Resource, fingerprint, link, relative, timestamp
+from rehost.lab.compute_scheduling import scheduling
+from rehost.lab.hardware import STOP_PATIENCE
+from rehost.lab.state import Cloud, Resource, fingerprint, link
 
-_TAG = re.compile(r"[a-z](?:[-a-z0-9]{0,61}[a-z0-9])?")
-_DISK_TYPES = ("pd-standard", "pd-balanced", "pd-ssd")
-
-
-def find(call: Call, word: str = "instance") -> tuple[str, Resource]:
-    """(path, instance) of a call, by name or id. Raises ApiError 404."""
-    wanted = call.path[word]
-    path = f"{call.scope}/instances/{wanted}"
-    if wanted.isdigit():
-        for instance in call.cloud.under(f"{call.scope}/instances"):
-            if instance["id"] == wanted:
-                path = relative(instance["selfLink"])
-    return path, call.cloud.get(path)
+_HOSTNAME = rf"(?:{NAME}(?:\.{NAME})+)?"  # none is given: the name, the zone and the project
 
 
 @method("instances.get", "GET", "/zones/{zone}/instances/{instance}")
@@ -61,34 +53,33 @@ def _insert(call: Call) -> Resource:
     for other, instance in cloud.everywhere("instances"):
         if instance["name"] == name:
             raise invalid("resource.name", name, f"The lab has this name once, and '{other}' has it already.")
-    instance = _described(call, name)
-    disk_path, disk = _boot_disk(call, name, link(path))
-    cloud.add(path, instance)
-    cloud.add(disk_path, disk)
-    instance = cloud.resources[path]
+    disks = compute_attach.wanted_disks(call, name)
+    instance = cloud.add(path, _described(call) | {"disks": [disk.shown for disk in disks]})
+    compute_attach.claim(cloud, path, disks)
     cloud.touch()
 
     def undo() -> None:
         cloud.resources.pop(path, None)
-        cloud.resources.pop(disk_path, None)
+        compute_attach.disclaim(cloud, path, disks)
 
     async def work() -> None:
         give_external(cloud, instance)
         check_quota(cloud, path)
         instance["status"] = "STAGING"
-        cloud.resources[disk_path]["status"] = "READY"
-        await cloud.machines.create(spec(instance, int(disk["sizeGb"])))
         try:
-            await boot(call, instance)
+            await compute_attach.make(cloud, disks)
+            await cloud.machines.create(spec(instance, map(compute_attach.plugged, instance["disks"])))
+            await boot(cloud, call.packets, instance)
         except BaseException:
             call.packets.ended(name)
             await cloud.machines.delete(name)
+            await compute_attach.unmake(cloud, disks)
             raise
 
     return call.operations.start(call, "insert", path, work, undo)
 
 
-def _described(call: Call, name: str) -> Resource:
+def _described(call: Call) -> Resource:
     """The instance as it will be, PROVISIONING. Raises ApiError 400."""
     cloud, body, zone = call.cloud, call.body, call.path["zone"]
     if "machineType" not in body:
@@ -96,8 +87,12 @@ def _described(call: Call, name: str) -> Resource:
     kind = machine_type(body["machineType"], cloud.project, zone, "resource.machineType")
     check_items(body.get("metadata", {}), "resource.metadata.items")
     check_labels(body.get("labels", {}))
-    check_tags(body.get("tags", {}), "resource.tags.items")
-    labels, scheduling = body.get("labels", {}), body.get("scheduling", {})
+    check_tags(body.get("tags", {}).get("items", ()), "resource.tags.items")
+    if not re.fullmatch(_HOSTNAME, body.get("hostname", "")):
+        raise invalid(
+            "resource.hostname", body["hostname"], "Must be a fully qualified domain name, as RFC 1035 says."
+        )
+    labels = body.get("labels", {})
     shielded = {"enableSecureBoot": False, "enableVtpm": True, "enableIntegrityMonitoring": True}
     made: Resource = {
         "kind": "compute#instance",
@@ -109,18 +104,11 @@ def _described(call: Call, name: str) -> Resource:
         "canIpForward": body.get("canIpForward", False),
         "deletionProtection": body.get("deletionProtection", False),
         "startRestricted": False,
-        "networkInterfaces": [_interface(call)],
-        "disks": [_attached(call, name)],
+        "networkInterfaces": [interface(call)],
         "metadata": metadata(body.get("metadata", {}).get("items", [])),
         "tags": tags(body.get("tags", {}).get("items", [])),
         "labelFingerprint": fingerprint(labels),
-        "scheduling": {
-            "automaticRestart": True,
-            "onHostMaintenance": "MIGRATE",
-            "preemptible": False,
-            "provisioningModel": "STANDARD",
-        }
-        | scheduling,
+        "scheduling": scheduling(body.get("scheduling", {}), cloud.clock(), "resource.scheduling"),
         "shieldedInstanceConfig": shielded | body.get("shieldedInstanceConfig", {}),
         "shieldedInstanceIntegrityPolicy": {"updateAutoLearnPolicy": True},
     }
@@ -129,6 +117,10 @@ def _described(call: Call, name: str) -> Resource:
             made[key] = body[key]
     if labels:
         made["labels"] = labels
+    if policies := body.get("resourcePolicies"):
+        made["resourcePolicies"] = attachable(
+            cloud, policies, region_of(call.scope), "instanceSchedulePolicy", "resource.resourcePolicies"
+        )
     made["fingerprint"] = fingerprint([made["networkInterfaces"], made["machineType"]])
     return made
 
@@ -137,159 +129,10 @@ def tags(items: list[str]) -> Resource:
     return {"fingerprint": fingerprint(items)} | ({"items": items} if items else {})
 
 
-def check_tags(given: Resource, at: str) -> None:
-    """Raises ApiError 400."""
-    for i, tag in enumerate(given.get("items", ())):
-        if not _TAG.fullmatch(tag):
-            raise invalid(f"{at}[{i}]", tag, f"Must be a match of regex '(?:{_TAG.pattern})'")
-
-
-def _interface(call: Call) -> Resource:
-    nics = call.body.get("networkInterfaces", [])
-    at = "resource.networkInterfaces"
-    if not nics:
-        raise invalid(at, "", "At least one network interface is required.")
-    if len(nics) > 1:
-        raise invalid(at, len(nics), "The lab gives a machine one network interface.")
-    given, at = nics[0], f"{at}[0]"
-    network = default_network(
-        call.cloud.project, given.get("network", "global/networks/default"), f"{at}.network"
-    )
-    subnet = f"projects/{call.cloud.project}/regions/{region_of(call.scope)}/subnetworks/default"
-    if relative(given.get("subnetwork", subnet)) not in (subnet, subnet.split("/", 2)[2]):
-        raise invalid(
-            f"{at}.subnetwork", given["subnetwork"], "The referenced subnetwork resource cannot be found."
-        )
-    if "networkIP" in given:
-        raise invalid(f"{at}.networkIP", given["networkIP"], "The lab chooses the internal addresses.")
-    address = call.cloud.free_internal()
-    if address is None:
-        raise ApiError(503, "backendError", "The lab has no internal address left.")
-    made: Resource = {
-        "kind": "compute#networkInterface",
-        "name": "nic0",
-        "network": network,
-        "subnetwork": link(subnet),
-        "networkIP": address,
-        "stackType": "IPV4_ONLY",
-        "fingerprint": fingerprint(address),
-    }
-    configs = given.get("accessConfigs", [])
-    if len(configs) > 1:
-        raise invalid(f"{at}.accessConfigs", len(configs), "At most one access config currently supported.")
-    if configs:
-        made["accessConfigs"] = [access_config(call, configs[0], f"{at}.accessConfigs[0]")]
-    return made
-
-
-def access_config(call: Call, given: Resource, at: str) -> Resource:
-    """An access config with its defaults; natIP only if one was given. Raises ApiError 400."""
-    made: Resource = {
-        "kind": "compute#accessConfig",
-        "type": "ONE_TO_ONE_NAT",
-        "name": given.get("name", "External NAT"),
-        "networkTier": given.get("networkTier", "PREMIUM"),
-    }
-    wanted = given.get("natIP")
-    if wanted:
-        region = region_of(call.scope)
-        here = call.cloud.under(f"{call.project}/regions/{region}/addresses")
-        if not any(address["address"] == wanted for address in here):
-            raise invalid(
-                f"{at}.natIP",
-                wanted,
-                f"The specified external IP address '{wanted}' was not found in region '{region}'.",
-            )
-        if wanted in call.cloud.used_external():
-            raise ApiError(400, "externalIpAddressInUse", f"External IP address: {wanted} is already in-use.")
-        made["natIP"] = wanted
-    return made
-
-
-def _attached(call: Call, name: str) -> Resource:
-    """The boot disk as the instance shows it. Raises ApiError 400."""
-    at = "resource.disks"
-    disks = call.body.get("disks", [])
-    if not disks:
-        raise invalid(at, "", "At least one disk is required.")
-    if len(disks) > 1 or not disks[0].get("boot"):
-        raise invalid(at, len(disks), "The lab gives a machine one disk, the one that it boots from.")
-    given = disks[0]
-    if "source" in given or "initializeParams" not in given:
-        raise invalid(
-            f"{at}[0].source", given.get("source", ""), "The lab makes a new boot disk for every instance."
-        )
-    if not given.get("autoDelete"):
-        raise invalid(f"{at}[0].autoDelete", False, "A boot disk of the lab goes with its instance.")
-    disk_name = given["initializeParams"].get("diskName", name)
-    return {
-        "kind": "compute#attachedDisk",
-        "type": "PERSISTENT",
-        "mode": "READ_WRITE",
-        "boot": True,
-        "autoDelete": True,
-        "index": 0,
-        "interface": "SCSI",
-        "deviceName": given.get("deviceName", "persistent-disk-0"),
-        "source": link(f"{call.scope}/disks/{disk_name}"),
-        "diskSizeGb": str(_disk_gb(given)),
-        "licenses": [LICENSE],
-        "guestOsFeatures": GUEST_FEATURES,
-        "architecture": "X86_64",
-    }
-
-
-def _disk_gb(given: Resource) -> int:
-    size = int(given["initializeParams"].get("diskSizeGb", given.get("diskSizeGb", IMAGE_GB)))
-    at = "resource.disks[0].initializeParams.diskSizeGb"
-    if size < IMAGE_GB:
-        raise invalid(at, size, f"Requested disk size cannot be smaller than the image size ({IMAGE_GB} GB)")
-    if size > LARGEST_GB:
-        raise invalid(at, size, f"Requested disk size cannot be larger than {LARGEST_GB} GB")
-    return size
-
-
-def _boot_disk(call: Call, name: str, user: str) -> tuple[str, Resource]:
-    given = call.body["disks"][0]
-    params, at = given["initializeParams"], "resource.disks[0].initializeParams"
-    if "sourceImage" not in params:
-        raise required(f"{at}.sourceImage")
-    image = image_from(params["sourceImage"], f"{at}.sourceImage")
-    disk_name = check_name({"name": params.get("diskName", name)})
-    path = f"{call.scope}/disks/{disk_name}"
-    if path in call.cloud.resources:
-        raise already_exists(path)
-    kind = params.get("diskType", "pd-standard").rsplit("/", 1)[-1]
-    if kind not in _DISK_TYPES:
-        raise invalid(
-            f"{at}.diskType", params["diskType"], "The referenced diskType resource cannot be found."
-        )
-    labels = params.get("labels", {})
-    check_labels(labels, f"{at}.labels")
-    disk: Resource = {
-        "kind": "compute#disk",
-        "description": params.get("description", ""),
-        "zone": link(call.scope),
-        "sizeGb": str(_disk_gb(given)),
-        "status": "CREATING",
-        "type": link(f"{call.scope}/diskTypes/{kind}"),
-        "sourceImage": image["selfLink"],
-        "sourceImageId": image["id"],
-        "licenses": [LICENSE],
-        "guestOsFeatures": GUEST_FEATURES,
-        "architecture": "X86_64",
-        "physicalBlockSizeBytes": "4096",
-        "labelFingerprint": fingerprint(labels),
-        "lastAttachTimestamp": timestamp(),
-        "users": [user],
-    }
-    return path, disk | ({"labels": labels} if labels else {})
-
-
 @method("instances.delete", "DELETE", "/zones/{zone}/instances/{instance}", query=("noGracefulShutdown",))
 def _delete(call: Call) -> Resource:
     path, instance = find(call)
-    cloud, name = call.cloud, instance["name"]
+    cloud = call.cloud
     if instance["deletionProtection"]:
         raise ApiError(
             400,
@@ -297,18 +140,22 @@ def _delete(call: Call) -> Resource:
             "Invalid resource usage: 'Resource cannot be deleted if it's protected against deletion.'.",
         )
 
-    async def work() -> None:
-        if cloud.resources.get(path) is not instance:
-            return  # a delete before this one
-        if instance["status"] == "RUNNING":
-            instance["status"] = "STOPPING"
-            await cloud.machines.stop(name)
-        call.packets.ended(name)
-        await cloud.machines.delete(name)
-        for disk in instance["disks"]:
-            cloud.resources.pop(relative(disk["source"]), None)
-        del cloud.resources[path]
-        cloud.guest_attributes.pop(path, None)
-        await call.packets.apply()
+    return call.operations.start(call, "delete", path, lambda: remove(cloud, call.packets, path, instance))
 
-    return call.operations.start(call, "delete", path, work)
+
+async def remove(
+    cloud: Cloud, packets: Packets, path: str, instance: Resource, patience: float = STOP_PATIENCE
+) -> None:
+    """The work of a delete: powers the machine off and takes it away with the disks that go with it."""
+    if cloud.resources.get(path) is not instance:
+        return  # a delete before this one
+    name = instance["name"]
+    if instance["status"] in ("RUNNING", "SUSPENDED"):
+        instance["status"] = "STOPPING"
+        await cloud.machines.stop(name, patience)
+    packets.ended(name)
+    await cloud.machines.delete(name)
+    await compute_attach.leave(cloud, instance)
+    del cloud.resources[path]
+    cloud.guest_attributes.pop(path, None)
+    await packets.apply()

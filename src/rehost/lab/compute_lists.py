@@ -22,7 +22,7 @@ Test = Callable[[Resource], bool]
 
 def filtered(items: Iterable[Resource], expression: str) -> list[Resource]:
     """Those that the `filter` parameter keeps: comparisons by = != : < > <= >= and (as patterns) eq ne, joined by
-    AND (also unsaid) and OR, in parentheses. Raises ApiError 400 for what is no such expression."""
+    AND (also unsaid), OR and NOT, in parentheses. Raises ApiError 400 for what is no such expression."""
     if not expression.strip():
         return list(items)
     test = _Parser(expression).whole()
@@ -104,7 +104,10 @@ def _stamp(item: Any) -> str:
 
 
 class _Parser:
-    """A recursive-descent parser: any := all (OR all)*; all := one ([AND] one)*; one := (any) | field op value."""
+    """A recursive-descent parser.
+
+    any := all (OR all)*; all := one ([AND] one)*; one := NOT one | (any) | field op value
+    """
 
     def __init__(self, expression: str) -> None:
         self._expression = expression
@@ -126,9 +129,7 @@ class _Parser:
                 raise self._wrong()
             kind = match.lastgroup or ""
             value = match[kind]
-            found.append(
-                ("word", re.sub(r"\\(.)", r"\1", value[1:-1])) if kind == "quoted" else (kind, value)
-            )
+            found.append((kind, value))
             at = match.end()
         return found
 
@@ -162,6 +163,9 @@ class _Parser:
 
     def _one(self) -> Test:
         kind, field = self._take()
+        if (kind, field) == ("word", "NOT"):
+            refused = self._one()
+            return lambda item: not refused(item)
         if (kind, field) == ("paren", "("):
             test = self._any()
             if self._take() != ("paren", ")"):
@@ -173,9 +177,13 @@ class _Parser:
         if op not in _OPS:
             raise self._wrong()
         kind, value = self._take()
-        if kind != "word":
+        if kind not in ("word", "quoted"):
             raise self._wrong()
-        if op in ("eq", "ne"):
+        pattern = op in ("eq", "ne")
+        if kind == "quoted":
+            # In a pattern a backslash is the pattern's own, but for a quotation mark.
+            value = re.sub(r"\\([\"'])" if pattern else r"\\(.)", r"\1", value[1:-1])
+        if pattern:
             try:
                 re.compile(value)
             except re.error:

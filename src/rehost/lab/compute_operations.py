@@ -10,9 +10,10 @@ import time
 from collections import defaultdict
 from collections.abc import Awaitable, Callable
 
-from rehost.lab.compute_call import LIST_QUERY, Call, method
+from rehost.lab.compute_call import AGGREGATED_QUERY, LIST_QUERY, Call, method
+from rehost.lab.compute_catalog import ALL_ZONES, ZONES
 from rehost.lab.compute_errors import OperationError, invalid, not_found
-from rehost.lab.compute_lists import page
+from rehost.lab.compute_lists import aggregated, page
 from rehost.lab.state import Cloud, Resource, link, timestamp
 
 log = logging.getLogger(__name__)
@@ -24,6 +25,7 @@ PENDING, RUNNING = 0.05, 0.15
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
 
 Work = Callable[[], Awaitable[None]]
+Hold = Callable[[], Awaitable[None]] | None
 
 
 class Operations:
@@ -56,12 +58,42 @@ class Operations:
             self._by_request[request] = (f"{call.method.id} {url}", operation)
 
     def start(
-        self, call: Call, kind: str, target: str, work: Work, undo: Callable[[], None] | None = None
+        self,
+        call: Call,
+        kind: str,
+        target: str,
+        work: Work,
+        undo: Callable[[], None] | None = None,
+        lock: str = "",
     ) -> Resource:
-        """An operation on `target` that does `work`, one at a time per target. `undo` runs when it failed."""
+        """The operation of a call: `begin` with the call's scope, fault and requestId."""
+        operation = self.begin(
+            call.scope, kind, target, work, undo=undo, fault=call.fault, hold=call.hold, lock=lock
+        )
+        if request := call.query.get("requestId"):
+            operation["clientOperationId"] = request
+        return operation
+
+    def begin(
+        self,
+        scope: str,
+        kind: str,
+        target: str,
+        work: Work,
+        *,
+        undo: Callable[[], None] | None = None,
+        fault: OperationError | None = None,
+        hold: Hold = None,
+        user: str = "",
+        lock: str = "",
+    ) -> Resource:
+        """An operation on `target` that does `work`, one at a time per target (or per `lock`). `undo` runs when
+        it failed. One that has a `user` was called by nobody: a system event."""
         now = timestamp()
         name = f"operation-{int(time.time() * 1000)}-{secrets.token_hex(6)}-{secrets.token_hex(8)}"
-        path = f"{call.scope}/operations/{name}"
+        if user:
+            name = f"systemevent-{int(time.time() * 1000)}-{secrets.token_hex(6)}-{secrets.token_hex(8)}"
+        path = f"{scope}/operations/{name}"
         operation = self.cloud.add(
             path,
             {
@@ -70,16 +102,16 @@ class Operations:
                 "targetLink": link(target),
                 "targetId": self.cloud.resources.get(target, {}).get("id", self.cloud.number),
                 "status": "PENDING",
-                "user": self.cloud.account,
+                "user": user or self.cloud.account,
                 "progress": 0,
                 "insertTime": now,
             },
         )
-        if not call.scope.endswith("/global"):
-            word = "zone" if "/zones/" in call.scope else "region"
-            operation[word] = link(call.scope)
+        if not scope.endswith("/global"):
+            word = "zone" if "/zones/" in scope else "region"
+            operation[word] = link(scope)
         self._done[path] = asyncio.Event()
-        task = asyncio.create_task(self._run(path, operation, target, work, undo, call.fault))
+        task = asyncio.create_task(self._run(path, operation, lock or target, work, undo, fault, hold))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return operation
@@ -92,10 +124,14 @@ class Operations:
         work: Work,
         undo: Callable[[], None] | None,
         fault: OperationError | None,
+        hold: Hold,
     ) -> None:
         pace = self.cloud.pace
         try:
             await asyncio.sleep(PENDING * pace)
+            if hold:
+                operation |= {"status": "RUNNING", "startTime": timestamp()}
+                await hold()  # without the lock: what is done to the same thing meanwhile is not held
             async with self._locks[target]:
                 operation |= {"status": "RUNNING", "startTime": timestamp()}
                 await asyncio.sleep(RUNNING * pace)
@@ -128,6 +164,10 @@ class Operations:
                 log.info("%s is not done after %s s", operation["name"], seconds)
         return operation
 
+    def forget(self, path: str) -> None:
+        """Deletes the record of an operation; one that still runs is carried out all the same."""
+        self.cloud.remove(path)
+
     async def close(self) -> None:
         """Ends what still runs."""
         for task in list(self._tasks):
@@ -158,6 +198,18 @@ def _list(call: Call) -> Resource:
     return page(call, "compute#operationList", call.cloud.under(f"{call.scope}/operations"))
 
 
+def _delete(call: Call) -> Resource:
+    call.operations.forget(_operation_path(call))
+    return {}
+
+
+@method("globalOperations.aggregatedList", "GET", "/aggregated/operations", query=AGGREGATED_QUERY)
+def _aggregated(call: Call) -> Resource:
+    places = ["global", *(f"regions/{region}" for region in ZONES), *(f"zones/{zone}" for zone in ALL_ZONES)]
+    scopes = {place: call.cloud.under(f"{call.project}/{place}/operations") for place in places}
+    return aggregated(call, "compute#operationAggregatedList", "operations", scopes)
+
+
 async def _wait(call: Call) -> Resource:
     return await call.operations.wait(_operation_path(call))
 
@@ -169,4 +221,5 @@ for _family, _where in (
 ):
     method(f"{_family}.get", "GET", f"{_where}/operations/{{operation}}")(_get)
     method(f"{_family}.list", "GET", f"{_where}/operations", query=LIST_QUERY)(_list)
+    method(f"{_family}.delete", "DELETE", f"{_where}/operations/{{operation}}")(_delete)
     method(f"{_family}.wait", "POST", f"{_where}/operations/{{operation}}/wait")(_wait)

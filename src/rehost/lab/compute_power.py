@@ -6,10 +6,13 @@ import ipaddress
 from collections.abc import Iterable
 
 from rehost.lab.compute_call import Call
-from rehost.lab.compute_catalog import MACHINE_TYPES, REGION_LIMITS, region_of, usage
+from rehost.lab.compute_catalog import MACHINE_TYPES, region_of
 from rehost.lab.compute_errors import OperationError, quota_exceeded
-from rehost.lab.hardware import MachineSpec
-from rehost.lab.state import Cloud, Resource, timestamp
+from rehost.lab.compute_firewalls import Packets
+from rehost.lab.compute_quotas import REGION_LIMITS, usage
+from rehost.lab.compute_scheduling import limit_run
+from rehost.lab.hardware import STOP_PATIENCE, MachineSpec, PluggedDisk
+from rehost.lab.state import Cloud, Resource, relative, timestamp
 
 
 def check_quota(cloud: Cloud, path: str) -> None:
@@ -20,7 +23,18 @@ def check_quota(cloud: Cloud, path: str) -> None:
             raise quota_exceeded(metric, limit, region)
 
 
-def spec(instance: Resource, disk_gb: int) -> MachineSpec:
+def find(call: Call, word: str = "instance") -> tuple[str, Resource]:
+    """(path, instance) of a call, by name or id. Raises ApiError 404."""
+    wanted = call.path[word]
+    path = f"{call.scope}/instances/{wanted}"
+    if wanted.isdigit():
+        for instance in call.cloud.under(f"{call.scope}/instances"):
+            if instance["id"] == wanted:
+                path = relative(instance["selfLink"])
+    return path, call.cloud.get(path)
+
+
+def spec(instance: Resource, disks: Iterable[PluggedDisk]) -> MachineSpec:
     nic = instance["networkInterfaces"][0]
     return MachineSpec(
         name=instance["name"],
@@ -28,8 +42,9 @@ def spec(instance: Resource, disk_gb: int) -> MachineSpec:
         internal=nic["networkIP"],
         external=external(instance),
         mac=mac(nic["networkIP"]),
+        network=nic["network"].rsplit("/", 1)[1],
         hardware=MACHINE_TYPES[instance["machineType"].rsplit("/", 1)[1]].hardware,
-        disk_gb=disk_gb,
+        disks=tuple(disks),
     )
 
 
@@ -58,22 +73,64 @@ def give_external(cloud: Cloud, instance: Resource) -> None:
             config["natIP"] = free
 
 
-async def boot(call: Call, instance: Resource) -> None:
-    """Boots the machine; RUNNING when its process runs."""
-    rules = call.packets.rules(instance)
-    await call.cloud.machines.boot(instance["name"], rules)
-    instance |= {"status": "RUNNING", "cpuPlatform": "Intel Broadwell", "lastStartTimestamp": timestamp()}
-    call.packets.booted(instance, rules)
-    call.cloud.touch()
-    await call.packets.apply()  # the others may know it by its tags
-
-
-def ended(cloud: Cloud, instance: Resource) -> None:
-    """The machine is off: TERMINATED, and its ephemeral address goes back."""
+def give_back_external(cloud: Cloud, instance: Resource) -> None:
+    """Its ephemeral address; a static one stays."""
     static = {address["address"] for _, address in cloud.everywhere("addresses")}
     for config in instance["networkInterfaces"][0].get("accessConfigs", ()):
         if config.get("natIP") not in static:
             config.pop("natIP", None)
+
+
+async def boot(cloud: Cloud, packets: Packets, instance: Resource) -> None:
+    """Boots the machine; RUNNING when its process runs."""
+    rules = packets.rules(instance)
+    cloud.signals.pop(relative(instance["selfLink"]), None)
+    await cloud.machines.boot(instance["name"], rules)
+    instance |= {"status": "RUNNING", "cpuPlatform": "Intel Broadwell", "lastStartTimestamp": timestamp()}
+    limit_run(instance, cloud.clock())
+    packets.booted(instance, rules)
+    cloud.touch()
+    await packets.apply()  # the others may know it by its tags
+
+
+async def power_on(cloud: Cloud, packets: Packets, instance: Resource) -> None:
+    """The work of a start. Nothing to do for a machine that is not off."""
+    if instance["status"] != "TERMINATED":
+        return
+    if not any(disk["boot"] for disk in instance["disks"]):
+        raise OperationError(
+            "UNSUPPORTED_OPERATION",
+            "The instance has no boot disk. Attach one with boot set to true.",
+            status=400,
+            phrase="BAD REQUEST",
+        )
+    instance["status"] = "STAGING"
+    try:
+        check_quota(cloud, relative(instance["selfLink"]))
+        give_external(cloud, instance)
+        await cloud.machines.set_external(instance["name"], external(instance))
+        await boot(cloud, packets, instance)
+    except BaseException:
+        ended(cloud, instance)
+        raise
+
+
+async def power_off(
+    cloud: Cloud, packets: Packets, instance: Resource, patience: float = STOP_PATIENCE
+) -> None:
+    """The work of a stop. patience: seconds that the machine gets. Nothing to do for one that does not run."""
+    if instance["status"] not in ("RUNNING", "SUSPENDED"):
+        return
+    instance["status"] = "STOPPING"
+    packets.ended(instance["name"])
+    await cloud.machines.stop(instance["name"], patience)
+    ended(cloud, instance)
+
+
+def ended(cloud: Cloud, instance: Resource) -> None:
+    """The machine is off: TERMINATED, and its ephemeral address goes back."""
+    give_back_external(cloud, instance)
+    instance.pop("resourceStatus", None)
     instance |= {
         "status": "TERMINATED",
         "cpuPlatform": "Unknown CPU Platform",

@@ -3,20 +3,32 @@
 from __future__ import annotations
 
 from rehost.lab.compute_call import Call, method
-from rehost.lab.compute_errors import invalid, stale_fingerprint, unchanged_since
-from rehost.lab.state import Resource, fingerprint
+from rehost.lab.compute_errors import check_fingerprint, invalid, unchanged_since
+from rehost.lab.compute_quotas import PROJECT_LIMITS, project_usage, quotas
+from rehost.lab.state import Cloud, Resource, fingerprint, link, timestamp
 
-LIMITS = {"NETWORKS": 5.0, "FIREWALLS": 100.0, "IMAGES": 100.0, "SNAPSHOTS": 1000.0}
+
+def fill(cloud: Cloud) -> None:
+    """The project itself."""
+    path = f"projects/{cloud.project}"
+    cloud.resources[path] = {
+        "kind": "compute#project",
+        "id": cloud.number,
+        "creationTimestamp": timestamp(),
+        "name": cloud.project,
+        "commonInstanceMetadata": {"kind": "compute#metadata", "fingerprint": fingerprint([])},
+        "defaultServiceAccount": f"{cloud.number}-compute@developer.gserviceaccount.com",
+        "defaultNetworkTier": "PREMIUM",
+        "xpnProjectStatus": "UNSPECIFIED_XPN_PROJECT_STATUS",
+        "vmDnsSetting": "ZONAL_ONLY",
+        "selfLink": link(path),
+    }
 
 
 @method("projects.get", "GET", "")
 def _project(call: Call) -> Resource:
-    count = len(call.cloud.under(f"{call.project}/global/firewalls"))
-    used = {"NETWORKS": 1.0, "FIREWALLS": float(count)}
-    quotas = [
-        {"metric": metric, "limit": limit, "usage": used.get(metric, 0.0)} for metric, limit in LIMITS.items()
-    ]
-    return call.cloud.get(call.project) | {"quotas": quotas}
+    shown = {"quotas": quotas(PROJECT_LIMITS, project_usage(call.cloud))}
+    return call.cloud.get(call.project) | shown
 
 
 @method("projects.setCommonInstanceMetadata", "POST", "/setCommonInstanceMetadata", body="Metadata")
@@ -40,8 +52,7 @@ def metadata(items: list[Resource]) -> Resource:
 
 def check_metadata(given: Resource, current: Resource) -> None:
     """Raises ApiError: a stale fingerprint (412), a key twice or none."""
-    if given.get("fingerprint", "") != current["fingerprint"]:
-        raise stale_fingerprint("metadata")
+    check_fingerprint(given.get("fingerprint"), current["fingerprint"], "metadata")
     check_items(given, "resource.items")
 
 

@@ -11,14 +11,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rehost.lab import clean, needs, trees
-from rehost.lab.places import Places
-from rehost.run.errors import RehostError, UsageError
+from rehost.lab import clean, needs, trees, usage
+from rehost.lab.places import Places, all_labs, locked
+from rehost.run.errors import Refused, RehostError, UsageError
 
 # Files in the state directory, written by server.py.
 LOCK = "server.lock"  # held by the server for as long as it lives
@@ -29,6 +29,7 @@ FAILURE = "failure.json"  # why the server did not come up
 
 UP_DEADLINE = 60.0  # seconds for the server, once the trees are there
 DOWN_DEADLINE = 30.0
+FAULT_DEADLINE = 150.0  # seconds for a machine to be harmed or mended
 _POLL = 0.05
 
 Progress = Callable[[str], None]
@@ -40,7 +41,7 @@ _children: dict[str, subprocess.Popen[bytes]] = {}
 @dataclass(frozen=True, slots=True)
 class LabInfo:
     """A lab that is up. api: URL with /compute/v1/. image: what stands in for the containers' base image, in words.
-    fresh: whether this call brought it up."""
+    since: when it came up, RFC 3339. fresh: whether this call brought it up."""
 
     name: str
     api: str
@@ -48,17 +49,25 @@ class LabInfo:
     gateway: str
     database: str
     image: str
+    since: str
     state: Path
     fresh: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """instances and faults as the API lists them; leftovers: what a lab that is not up left behind, in words."""
+    """instances, addresses, disks, operations (newest first): as report.py makes them; an instance has its memory in
+    bytes beside it. faults: what is ordered. memory, disk: bytes that the lab takes of this computer. leftovers: what
+    a lab that is not up left behind, in words."""
 
     info: LabInfo | None
     instances: tuple[Mapping[str, Any], ...] = ()
+    addresses: tuple[Mapping[str, Any], ...] = ()
+    disks: tuple[Mapping[str, Any], ...] = ()
+    operations: tuple[Mapping[str, Any], ...] = ()
     faults: tuple[Mapping[str, Any], ...] = ()
+    memory: int = 0
+    disk: int = 0
     leftovers: tuple[str, ...] = ()
 
 
@@ -77,6 +86,7 @@ def up(name: str = "default", progress: Progress = lambda _: None) -> LabInfo:
         if clean.leftovers(places):
             progress("sweeping what an earlier lab left")
             clean.sweep(places)
+        _reap(name)
         places = Places.claim(name)
         return _start(places, progress)
 
@@ -96,8 +106,7 @@ def down(name: str = "default", progress: Progress = lambda _: None) -> bool:
             _end(places)
         progress("removing what the lab made")
         clean.sweep(places)
-        if child := _children.pop(name, None):
-            child.wait()
+        _reap(name)
         left = clean.leftovers(places)
         if left:
             raise RehostError(
@@ -108,6 +117,28 @@ def down(name: str = "default", progress: Progress = lambda _: None) -> bool:
     return True
 
 
+def drop_cache() -> int:
+    """Removes the cached trees; the next `up` builds them anew. Returns the bytes that are free now.
+
+    Raises Refused while a lab is up.
+    """
+    if labs := all_labs():
+        commands = "; ".join(f"`rehost lab down --name {one}`" for one in labs)
+        raise Refused(
+            f"the cached trees are in use by the labs {', '.join(labs)}",
+            cure=f"Nothing was removed from the cache. Type {commands}",
+        )
+    freed = trees.cache_size()
+    trees.drop_cache()
+    return freed
+
+
+def _reap(name: str) -> None:
+    """A server that this process started and that has ended stays a zombie until it is asked."""
+    if child := _children.pop(name, None):
+        child.wait()
+
+
 def status(name: str = "default") -> Status:
     """What runs, or what was left. Changes nothing."""
     places = Places.of(name)
@@ -115,17 +146,35 @@ def status(name: str = "default") -> Status:
         return Status(None, leftovers=tuple(clean.leftovers(places)))
     info = _info(places)
     answer = _ask(places, "GET")
-    return Status(info, tuple(answer["instances"]), tuple(answer["faults"]))
+    machines = [{**one, "memory": usage.machine_memory(places, one["name"])} for one in answer["instances"]]
+    return Status(
+        info,
+        instances=tuple(machines),
+        addresses=tuple(answer["addresses"]),
+        disks=tuple(answer["disks"]),
+        operations=tuple(answer["operations"]),
+        faults=tuple(answer["faults"]),
+        memory=usage.programs_memory(places) + sum(one["memory"] for one in machines),
+        disk=usage.disk(places),
+    )
 
 
-def fault(name: str, method: str, fault: str, times: int = 1) -> tuple[Mapping[str, Any], ...]:
-    """Orders a fault for the next calls of a method; answers all orders that stand. Raises UsageError."""
-    return tuple(_ask(_up(name), "POST", {"method": method, "fault": fault, "times": times})["faults"])
+def names_up() -> list[str]:
+    """The user's labs that are up."""
+    return [name for name in all_labs() if running(Places.of(name))]
 
 
-def clear_faults(name: str) -> None:
-    """Takes back all orders."""
-    _ask(_up(name), "DELETE")
+def order_fault(name: str, **order: Any) -> tuple[Mapping[str, Any], ...]:
+    """Orders a fault; answers all that stand. order: as fault_desk.Desk.order takes it.
+
+    Raises UsageError for what cannot be ordered, RehostError for a machine that does not take it.
+    """
+    return tuple(_ask(_up(name), "POST", order, FAULT_DEADLINE)["faults"])
+
+
+def clear_faults(name: str, **which: str) -> int:
+    """Takes back the orders of a `method`, of a `machine`, or all. Returns how many."""
+    return int(_ask(_up(name), "DELETE", which, FAULT_DEADLINE)["cleared"])
 
 
 def environment(name: str = "default") -> dict[str, str]:
@@ -180,11 +229,10 @@ def _check_root(command: str) -> None:
 
 @contextmanager
 def _locked(places: Places) -> Iterator[None]:
-    """One `up` or `down` of a lab at a time. The file stays: removing a lock file lets two hold it."""
-    places.state.parent.mkdir(parents=True, exist_ok=True)
-    with (places.state.parent / f".{places.name}.lock").open("a") as held:
+    """One `up` or `down` of a lab at a time."""
+    with ExitStack() as stack:
         try:
-            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            stack.enter_context(locked(places.state.parent / f".{places.name}.lock", wait=False))
         except BlockingIOError:
             raise RehostError(
                 f"another command is bringing the lab {places.name!r} up or down",
@@ -269,7 +317,9 @@ def _end(places: Places) -> None:
 def _up(name: str) -> Places:
     places = Places.of(name)
     if not running(places) or not (places.state / RECORD).exists():
-        raise RehostError(f"the lab {name!r} is not up", cure="Type `rehost lab up`.")
+        others = names_up()
+        up_are = f"These labs are up: {', '.join(others)}; add --name. Or type" if others else "Type"
+        raise RehostError(f"the lab {name!r} is not up", cure=f"{up_are} `rehost lab up --name {name}`.")
     return places
 
 
@@ -293,14 +343,17 @@ def _info(places: Places, *, fresh: bool = False) -> LabInfo:
         gateway=record["gateway"],
         database=record["database"],
         image=record["image"],
+        since=record["since"],
         state=places.state,
         fresh=fresh,
     )
 
 
-def _ask(places: Places, verb: str, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
+def _ask(
+    places: Places, verb: str, body: Mapping[str, Any] | None = None, timeout: float = 10
+) -> dict[str, Any]:
     record = _record(places)
-    connection = http.client.HTTPConnection("127.0.0.1", record["port"], timeout=10)
+    connection = http.client.HTTPConnection("127.0.0.1", record["port"], timeout=timeout)
     try:
         connection.request(
             verb,
@@ -318,6 +371,8 @@ def _ask(places: Places, verb: str, body: Mapping[str, Any] | None = None) -> di
         connection.close()
     if answer.status == 400:
         raise UsageError(said["what"], cure=said["cure"])
+    if answer.status == 409:
+        raise RehostError(said["what"], cure=said["cure"], detail=said["detail"])
     if answer.status != 200:
         raise RehostError(said["what"], cure="Type `rehost lab down`, then `rehost lab up`.")
     return said

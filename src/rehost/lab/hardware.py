@@ -5,13 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+# Seconds that a machine gets to power itself off; Compute Engine forces it after about that long.
+STOP_PATIENCE = 90.0
+
 
 @dataclass(frozen=True, slots=True)
 class Hardware:
-    """Real limits. memory_mib: in MiB. cpus: processor time a second, 0.5 is half a core."""
+    """Real limits. memory_mib: in MiB. cpus: processor time a second, 0.5 is half a core. share: what of it a
+    machine that bursts gets in the long run (lab/bursts.py); None is all of it."""
 
     memory_mib: int
     cpus: float
+    share: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,8 +34,18 @@ class PacketRule:
 
 
 @dataclass(frozen=True, slots=True)
+class PluggedDisk:
+    """A disk in a machine. content: its key in `disks.Disks`; name: what /dev/disk/by-id calls it there."""
+
+    content: str
+    name: str
+    read_only: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class MachineSpec:
-    """internal: of places.internal_addresses; external: of places.external_addresses; mac: 42:01:..."""
+    """internal: of places.internal_addresses; external: of places.external_addresses; mac: 42:01:...
+    disks: those that are in it when it is made; the first is the one that it boots from."""
 
     name: str
     instance_id: str
@@ -38,4 +53,5 @@ class MachineSpec:
     external: str | None
     mac: str
     hardware: Hardware
-    disk_gb: int
+    disks: tuple[PluggedDisk, ...]
+    network: str = "default"  # machines of different networks do not reach each other's internal addresses

@@ -12,8 +12,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from rehost.lab import cgroups, disks, mirror, network, swaps, trees
-from rehost.lab.hardware import Hardware, MachineSpec, PacketRule
+from rehost.lab import bursts, cgroups, disks, mirror, network, nft, swaps
+from rehost.lab.devices import Devices
+from rehost.lab.hardware import STOP_PATIENCE, Hardware, MachineSpec, PacketRule, PluggedDisk
+from rehost.lab.launcher import LAUNCHER, POWER_ON
 from rehost.lab.places import METADATA_ADDRESS, Places
 from rehost.lab.programs import environment, last_lines
 from rehost.run.errors import RehostError
@@ -21,39 +23,16 @@ from rehost.run.errors import RehostError
 __all__ = ["Hardware", "MachineSpec", "Machines", "PacketRule"]
 
 POWER_OFF = signal.SIGRTMIN + 4  # systemd(1): starts poweroff.target
-STOP_PATIENCE = 90.0  # seconds; Compute Engine gives a machine about that long before it forces it
 BOOT_DEADLINE = 20.0
-
-# Runs in a mount namespace of its own, so that the disk's mount and loop device go when it dies, however it dies.
-# systemd-nspawn ends with 133 when the machine reboots.
-LAUNCHER = """\
-set -eu
-disk=$1 root=$2 files=$3 groups=$4
-shift 4
-while :; do
-    if [ -e "$disk.grow" ]; then
-        # Growing a mounted file system takes CAP_SYS_RESOURCE, which root may lack. Status 1: put right.
-        said=$(e2fsck -fp "$disk" 2>&1) || [ $? = 1 ] || { echo "$said"; exit 1; }
-        said=$(resize2fs "$disk" 2>&1) || { echo "$said"; exit 1; }
-        rm "$disk.grow"
-    fi
-    mount -o loop "$disk" "$root"
-    cp -R "$files/." "$root/"
-    status=0
-    (for group in $groups; do echo 0 > "$group"; done; exec "$@") || status=$?
-    while read -r file rest; do
-        case $file in "$root"/*) swapoff "$file" ;; esac
-    done < /proc/swaps
-    umount "$root"
-    [ "$status" = 133 ] || exit "$status"
-done
-"""
 
 
 @dataclass(slots=True)
 class _Machine:
     spec: MachineSpec
     external: str | None
+    disks: list[PluggedDisk]
+    devices: Devices
+    suspended: bool = False
     rules: Sequence[PacketRule] = ()
     launcher: asyncio.subprocess.Process | None = None
     watch: asyncio.Task[None] | None = None
@@ -73,12 +52,14 @@ class Machines:
         self._on_exit = on_exit
         self._machines: dict[str, _Machine] = {}
         self._swaps: swaps.Watcher | None = None
+        self._bursts = bursts.Bursts(places)
 
     async def create(self, spec: MachineSpec) -> None:
-        """Makes the disk; about a second."""
+        """Of disks that exist."""
         home = self._places.machine(spec.name)
-        await asyncio.to_thread(_make_disk, home, spec.disk_gb)
-        self._machines[spec.name] = _Machine(spec, spec.external)
+        await asyncio.to_thread(_make_home, home)
+        devices = Devices(self._places, home / "disks")
+        self._machines[spec.name] = _Machine(spec, spec.external, list(spec.disks), devices)
 
     async def boot(self, name: str, rules: Sequence[PacketRule]) -> None:
         """Returns once the machine's init runs; sshd follows in a second or two. Nothing to do when it runs."""
@@ -86,14 +67,15 @@ class Machines:
         async with machine.lock:
             await self._boot(machine, rules)
 
-    async def stop(self, name: str) -> None:
-        """Powers it off in order, and cuts the power when that takes longer than 90 s. Nothing to do when off."""
+    async def stop(self, name: str, patience: float = STOP_PATIENCE) -> None:
+        """Powers it off in order, and cuts the power when that takes longer. Nothing to do when off."""
         machine = self._machines[name]
         async with machine.lock:
             if machine.watch is None or machine.watch.done():
                 return
             machine.expected = True
-            await self._power_off(machine, machine.watch)
+            if not machine.suspended:
+                await self._power_off(machine, machine.watch, patience)
             await self._cut(machine)
 
     async def reset(self, name: str) -> None:
@@ -103,13 +85,25 @@ class Machines:
             await self._cut(machine)
             await self._boot(machine, machine.rules)
 
+    async def power_cut(self, name: str) -> None:
+        """The power goes, and nobody ordered it: `on_exit` is called. Nothing to do when off."""
+        machine = self._machines[name]
+        async with machine.lock:
+            if machine.watch is None or machine.launcher is None or machine.watch.done():
+                return
+            with contextlib.suppress(ProcessLookupError):
+                machine.launcher.kill()  # first, or it would boot the machine again
+            await asyncio.to_thread(cgroups.kill, self._places, name)
+            await asyncio.wait([machine.watch])
+
     async def delete(self, name: str) -> None:
-        """Cuts the power and removes the disk. Nothing to do for a machine that is gone."""
+        """Cuts the power; the disks stay. Nothing to do for a machine that is gone."""
         machine = self._machines.get(name)
         if machine is None:
             return
         async with machine.lock:
             await self._cut(machine)
+            await asyncio.to_thread(machine.devices.end)
             await asyncio.to_thread(shutil.rmtree, self._places.machine(name))
             del self._machines[name]
 
@@ -118,6 +112,7 @@ class Machines:
         if self._swaps is not None:
             await asyncio.to_thread(self._swaps.close)
             self._swaps = None
+        await self._bursts.close()
         await asyncio.gather(*(self._cut(machine) for machine in self._machines.values()))
 
     def running(self, name: str) -> bool:
@@ -127,11 +122,11 @@ class Machines:
     async def set_rules(self, name: str, rules: Sequence[PacketRule]) -> None:
         """Replaces the packet rules, in one step for a machine that runs. Raises UsageError for a wrong rule."""
         machine = self._machines[name]
-        network.instance_table(self._places, rules, machine.external)
+        nft.machine_rules(self._places, machine.spec, rules)
         async with machine.lock:
             machine.rules = tuple(rules)
             if self.running(name):
-                await asyncio.to_thread(network.set_rules, self._places, name, rules, machine.external)
+                await asyncio.to_thread(network.set_rules, self._places, machine.spec, rules)
 
     async def set_external(self, name: str, address: str | None) -> None:
         """At once for a machine that runs, else at its next boot."""
@@ -139,9 +134,7 @@ class Machines:
         async with machine.lock:
             machine.external = address
             if self.running(name):
-                internal, rules = machine.spec.internal, machine.rules
-                await asyncio.to_thread(network.set_external, self._places, name, internal, address)
-                await asyncio.to_thread(network.set_rules, self._places, name, rules, address)
+                await asyncio.to_thread(network.set_external, self._places, machine.spec, address)
 
     async def set_hardware(self, name: str, hardware: Hardware) -> None:
         """Counts from the next boot."""
@@ -149,12 +142,40 @@ class Machines:
         async with machine.lock:
             machine.spec = replace(machine.spec, hardware=hardware)
 
-    async def grow_disk(self, name: str, gigabytes: int) -> None:
-        """The machine has the room from its next boot on."""
+    async def attach(self, name: str, disk: PluggedDisk, *, first: bool = False) -> None:
+        """At once for a machine that runs. first: the one to boot from; only for a machine that is off."""
         machine = self._machines[name]
         async with machine.lock:
-            await asyncio.to_thread(disks.grow, self._places.machine(name) / "disk", gigabytes)
-            machine.spec = replace(machine.spec, disk_gb=gigabytes)
+            if self.running(name):
+                await asyncio.to_thread(machine.devices.plug, disk, self.leader(name))
+            machine.disks.insert(0 if first else len(machine.disks), disk)
+
+    async def detach(self, name: str, disk_name: str) -> None:
+        """Out of a machine that runs it is pulled, whatever it does with it. Nothing to do when it is out."""
+        machine = self._machines[name]
+        async with machine.lock:
+            if disk_name in [disk.name for disk in machine.disks]:
+                if self.running(name):
+                    await asyncio.to_thread(machine.devices.pull, disk_name, self.leader(name))
+                machine.disks = [disk for disk in machine.disks if disk.name != disk_name]
+
+    async def suspend(self, name: str) -> None:
+        """Every process stops where it is, and no packet is answered. Nothing to do when it is off."""
+        machine = self._machines[name]
+        async with machine.lock:
+            if self.running(name) and not machine.suspended:
+                await asyncio.to_thread(network.hold, self._places, machine.spec.internal)
+                await asyncio.to_thread(cgroups.freeze, self._places, name)
+                machine.suspended = True
+
+    async def resume(self, name: str) -> None:
+        """The processes carry on where they were. Nothing to do when it is not suspended."""
+        machine = self._machines[name]
+        async with machine.lock:
+            if machine.suspended:
+                await asyncio.to_thread(cgroups.thaw, self._places, name)
+                await asyncio.to_thread(network.let_go, self._places, machine.spec.internal)
+                machine.suspended = False
 
     def serial(self, name: str) -> Path:
         """The console's output; grows across boots."""
@@ -175,7 +196,10 @@ class Machines:
             loop = asyncio.get_running_loop()
             self._swaps = swaps.Watcher(lambda: _tell(loop, self._show_swaps))
         joins = await asyncio.to_thread(self._prepare, machine)
+        self._bursts.switched_on(name, machine.spec.hardware)
         machine.expected = False
+        faults = self._places.boot_faults / name
+        held_up = faults.exists() and faults.stat().st_size > 0
         with self.serial(name).open("ab") as console:
             machine.launcher = await asyncio.create_subprocess_exec(
                 *self._command(machine, joins),
@@ -187,7 +211,7 @@ class Machines:
                 start_new_session=True,
             )
         machine.watch = asyncio.create_task(self._supervise(machine, machine.launcher))
-        if not await self._begins(machine, machine.watch):
+        if not held_up and not await self._begins(machine, machine.watch):
             await self._cut(machine)
             raise RehostError(
                 f"the lab's machine {name} did not start",
@@ -195,10 +219,10 @@ class Machines:
                 detail=last_lines(self.serial(name).read_text(errors="replace")),
             )
 
-    async def _power_off(self, machine: _Machine, watch: asyncio.Task[None]) -> None:
+    async def _power_off(self, machine: _Machine, watch: asyncio.Task[None], patience: float) -> None:
         """Asks each init that the machine has: one that is just rebooting forgets what it was asked."""
         asked: set[int] = set()
-        end = asyncio.get_running_loop().time() + STOP_PATIENCE
+        end = asyncio.get_running_loop().time() + patience
         while not watch.done() and asyncio.get_running_loop().time() < end:
             leader = await asyncio.to_thread(self._leader, machine)
             if leader is not None and leader not in asked:
@@ -218,20 +242,23 @@ class Machines:
     def _prepare(self, machine: _Machine) -> list[Path]:
         spec, home = machine.spec, self._places.machine(machine.spec.name)
         (home / "swaps").write_text(f"{swaps.HEADER}\n")
+        (home / "disks").touch()
+        machine.devices.start(machine.disks)
         _write_files(home / "files", machine_files(self._places, spec))
-        network.attach(self._places, spec.name, spec.internal, machine.external, spec.mac)
-        network.set_rules(self._places, spec.name, machine.rules, machine.external)
+        network.attach(self._places, spec, machine.external, machine.rules)
         return cgroups.create(self._places, spec.name, spec.hardware)
 
     def _command(self, machine: _Machine, joins: list[Path]) -> list[str]:
         name, home = machine.spec.name, self._places.machine(machine.spec.name)
         root, namespace = home / "root", f"/run/netns/{self._places.namespace(name)}"
+        disk = disks.file(self._places, machine.disks[0].content)
         return [
             "unshare", "--mount", "--propagation", "slave",
-            "sh", "-c", LAUNCHER, "launcher", str(home / "disk"), str(root), str(home / "files"),
+            "sh", "-c", LAUNCHER, "launcher", str(disk), str(root), str(home / "files"),
             " ".join(map(str, joins)),
             # systemd-nspawn mounts /sys before it enters the namespace, and /sys shows the network of its mounter.
             "nsenter", f"--net={namespace}",
+            "sh", "-c", POWER_ON, str(self._places.boot_faults / name),
             "systemd-nspawn", "--quiet", f"--directory={root}", "--boot",
             f"--machine={self._places.veth(machine.spec.internal)}", f"--hostname={name}",
             f"--network-namespace-path={namespace}",
@@ -241,10 +268,12 @@ class Machines:
             "--resolv-conf=off", "--timezone=off", "--link-journal=no",
             f"--bind={self._places.lxcfs}:/var/lib/lxcfs",
             f"--bind-ro={home / 'swaps'}:/var/lib/lab-swaps",
+            f"--bind-ro={home / 'disks'}:/var/lib/lab-disks",
         ]  # fmt: skip
 
     async def _supervise(self, machine: _Machine, launcher: asyncio.subprocess.Process) -> None:
         await launcher.wait()
+        self._bursts.switched_off(machine.spec.name)
         await asyncio.to_thread(self._clear, machine)
         if not machine.expected and self._on_exit is not None:
             self._on_exit(machine.spec.name)
@@ -265,9 +294,10 @@ class Machines:
         spec = machine.spec
         cgroups.kill(self._places, spec.name)
         cgroups.remove(self._places, spec.name)
-        network.detach(self._places, spec.name, spec.internal)
+        network.detach(self._places, spec)
         remove_nspawn_directories(self._places.veth(spec.internal))
-        disks.release(self._places.machine(spec.name) / "disk")
+        machine.devices.end()
+        machine.suspended = False
 
     def _show_swaps(self) -> None:
         for name, machine in self._machines.items():
@@ -311,12 +341,10 @@ def machine_files(places: Places, spec: MachineSpec) -> dict[str, str]:
     return files
 
 
-def _make_disk(home: Path, gigabytes: int) -> None:
+def _make_home(home: Path) -> None:
     if home.exists():
-        disks.release(home / "disk")
         shutil.rmtree(home)
     (home / "root").mkdir(parents=True)
-    disks.make(trees.base_disk(), home / "disk", gigabytes)
     (home / "serial").touch()
 
 

@@ -13,7 +13,7 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 from rehost.lab.compute_power import external, mac
 from rehost.lab.state import Cloud, Resource, relative
@@ -44,7 +44,15 @@ class Told:
     headers: Mapping[str, str] = field(default_factory=dict)
 
 
-async def answer(cloud: Cloud, asked: Asked) -> Told:
+class Harm(Protocol):
+    """What can be made to go wrong here: the part of machine_faults.MachineFaults that is used."""
+
+    def held_up(self, instance: Resource) -> float: ...
+    def refuses_host_keys(self, name: str) -> bool: ...
+    def startup_script(self, name: str, script: str) -> str: ...
+
+
+async def answer(cloud: Cloud, asked: Asked, harm: Harm | None = None) -> Told:
     """The answer, at once or when what is asked for has changed."""
     refusal = _refused(asked)
     if refusal:
@@ -54,6 +62,7 @@ async def answer(cloud: Cloud, asked: Asked) -> Told:
     if found is None or match is None:
         return Told(404, "Not Found")
     path, instance = found
+    await _hold_up(cloud, path, harm)
     if match[1] is None:
         return (
             Told(200, "computeMetadata/\n", "application/text")
@@ -62,12 +71,28 @@ async def answer(cloud: Cloud, asked: Asked) -> Told:
         )
     rest = re.sub(r"/+", "/", match[2] or "").removeprefix("/")
     if rest.startswith("instance/guest-attributes/") and asked.verb in ("PUT", "DELETE"):
+        if (
+            harm
+            and rest.startswith("instance/guest-attributes/hostkeys/")
+            and harm.refuses_host_keys(instance["name"])
+        ):
+            return Told(503, "The lab was asked to refuse host keys.")
         return _write_guest_attribute(cloud, path, rest.split("/")[2:], asked)
     if asked.verb != "GET":
         return Told(405, "Method Not Allowed")
     if rest.startswith("instance/guest-attributes") and not guest_attributes_enabled(cloud, instance):
         return Told(403, "Guest attributes endpoint access is disabled.")
-    return await _read(cloud, path, rest, asked)
+    return await _read(cloud, path, rest, asked, harm)
+
+
+async def _hold_up(cloud: Cloud, path: str, harm: Harm | None) -> None:
+    """Returns when the machine may be answered; at once when it is gone."""
+    while harm is not None and path in cloud.resources:
+        left = harm.held_up(cloud.resources[path])
+        if left <= 0:
+            return
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(cloud.changed(), left)
 
 
 def _refused(asked: Asked) -> Told | None:
@@ -90,7 +115,7 @@ def _instance(cloud: Cloud, source: str) -> tuple[str, Resource] | None:
     return None
 
 
-async def _read(cloud: Cloud, path: str, rest: str, asked: Asked) -> Told:
+async def _read(cloud: Cloud, path: str, rest: str, asked: Asked, harm: Harm | None) -> Told:
     waits = asked.query.get("wait_for_change", "").lower() == "true"
     try:
         patience = float(asked.query.get("timeout_sec", LONGEST_POLL) or LONGEST_POLL)
@@ -100,7 +125,7 @@ async def _read(cloud: Cloud, path: str, rest: str, asked: Asked) -> Told:
     last: str | None = asked.query.get("last_etag")
     while True:
         instance = cloud.resources.get(path)
-        told = _now(cloud, path, instance, rest, asked.query) if instance else _missing()
+        told = _now(cloud, path, instance, rest, asked.query, harm) if instance else _missing()
         etag = told.headers.get("ETag")
         if last is None:
             last = etag  # no etag given: any change from now on
@@ -113,9 +138,15 @@ async def _read(cloud: Cloud, path: str, rest: str, asked: Asked) -> Told:
             await asyncio.wait_for(cloud.changed(), left)
 
 
-def _now(cloud: Cloud, path: str, instance: Resource, rest: str, query: Mapping[str, str]) -> Told:
+def _now(
+    cloud: Cloud, path: str, instance: Resource, rest: str, query: Mapping[str, str], harm: Harm | None
+) -> Told:
+    whole = tree(cloud, path, instance)
+    attributes = whole["instance"]["attributes"]
+    if harm is not None and "startup-script" in attributes:
+        attributes["startup-script"] = harm.startup_script(instance["name"], attributes["startup-script"])
     try:
-        value = _walk(tree(cloud, path, instance), [part for part in rest.split("/") if part])
+        value = _walk(whole, [part for part in rest.split("/") if part])
     except KeyError:
         return _missing()
     recursive = query.get("recursive", "").lower() == "true"
@@ -188,6 +219,7 @@ def tree(cloud: Cloud, path: str, instance: Resource) -> dict[str, Any]:
     zone = path.split("/")[3]
     home = f"projects/{cloud.number}"
     public = external(instance)
+    signals = cloud.signals.get(path, {})
     made: dict[str, Any] = {
         "attributes": items(instance["metadata"]),
         "cpuPlatform": "Intel Broadwell",
@@ -207,7 +239,7 @@ def tree(cloud: Cloud, path: str, instance: Resource) -> dict[str, Any]:
         "image": f"projects/{relative(_source_image(cloud, instance)).removeprefix('projects/')}",
         "licenses": [{"id": "5543610867827062957"}],
         "machineType": f"{home}/machineTypes/{instance['machineType'].rsplit('/', 1)[1]}",
-        "maintenanceEvent": "NONE",
+        "maintenanceEvent": signals.get("maintenanceEvent", "NONE"),
         "name": instance["name"],
         "networkInterfaces": [
             {
@@ -221,12 +253,12 @@ def tree(cloud: Cloud, path: str, instance: Resource) -> dict[str, Any]:
                 "ipAliases": [],
                 "mac": mac(nic["networkIP"]),
                 "mtu": 1460,
-                "network": f"{home}/networks/default",
+                "network": f"{home}/networks/{nic['network'].rsplit('/', 1)[1]}",
                 "subnetmask": "255.255.255.0",
                 "targetInstanceIps": [],
             }
         ],
-        "preempted": "FALSE",
+        "preempted": signals.get("preempted", "FALSE"),
         "remainingCpuTime": -1,
         "scheduling": {
             "automaticRestart": str(instance["scheduling"]["automaticRestart"]).upper(),

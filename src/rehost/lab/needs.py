@@ -21,6 +21,7 @@ PROGRAMS = {
     "mke2fs": "e2fsprogs",
     "resize2fs": "e2fsprogs",
     "e2fsck": "e2fsprogs",
+    "mkfs.xfs": "xfsprogs",
     "losetup": "mount",
     "unshare": "util-linux",
     "setpriv": "util-linux",

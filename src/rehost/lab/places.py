@@ -51,7 +51,6 @@ class Places:
     def claim(cls, name: str = "default") -> Places:
         """`of`, with the state directory (0700) made and the subnet recorded. May be repeated."""
         state = _state_root() / _checked(name)
-        state.parent.mkdir(parents=True, exist_ok=True)
         with locked(state.parent / ".lock"):
             places = cls.of(name)
             state.mkdir(mode=0o700, exist_ok=True)
@@ -72,6 +71,7 @@ class Places:
 
     @property
     def bridge(self) -> str:
+        """The interface that holds the gateway's address. No cable ends at it: packets to machines are routed."""
         return self.prefix
 
     @property
@@ -86,7 +86,12 @@ class Places:
 
     def veth(self, internal: str) -> str:
         """The host's end of a machine's cable; an interface name has 15 characters at most."""
-        return f"{self.prefix}v{internal.rsplit('.', 1)[1]}"
+        return f"{self.cables}{internal.rsplit('.', 1)[1]}"
+
+    @property
+    def cables(self) -> str:
+        """Begins the names of the host's ends of all cables of the lab."""
+        return f"{self.prefix}v"
 
     def namespace(self, machine: str) -> str:
         return f"{self.prefix}-{machine}"
@@ -121,8 +126,18 @@ class Places:
         return self.state / "log" / f"{service}.log"
 
     @property
+    def boot_faults(self) -> Path:
+        """A file for each machine whose next boots go wrong, by its name: a line of sh a boot."""
+        return self.state / "boot-faults"
+
+    @property
     def lxcfs(self) -> Path:
         return self.state / "lxcfs"
+
+    @property
+    def store(self) -> Path:
+        """Where the block store is mounted: disks, snapshots and images, which share what they have in common."""
+        return self.state / "store"
 
 
 def cache_directory() -> Path:
@@ -168,11 +183,30 @@ def parse_routes(table: str) -> list[IPv4Network]:
 
 
 @contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """Holds a lock that dies with its holder."""
-    with path.open("a") as handle:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
+def locked(path: Path, *, wait: bool = True) -> Iterator[None]:
+    """Holds a lock that dies with its holder. The file goes with the lock: whoever waited for it sees that the
+    file is another one or none, and begins again.
+
+    Raises BlockingIOError when somebody else holds it and `wait` is false.
+    """
+    while True:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("a") as handle:
+            fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+            if not _is_at(handle.fileno(), path):
+                continue
+            try:
+                yield
+            finally:
+                path.unlink(missing_ok=True)
+            return
+
+
+def _is_at(descriptor: int, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(descriptor), path.stat())
+    except FileNotFoundError:
+        return False
 
 
 def _checked(name: str) -> str:

@@ -7,14 +7,14 @@ import base64
 import hashlib
 import json
 import secrets
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol
 
 from rehost.lab.compute_errors import not_found
-from rehost.lab.hardware import Hardware, MachineSpec, PacketRule
+from rehost.lab.hardware import STOP_PATIENCE, Hardware, MachineSpec, PacketRule, PluggedDisk
 
 Resource = dict[str, Any]
 
@@ -23,19 +23,31 @@ LINK_ROOT = "https://www.googleapis.com/compute/v1/"
 
 
 class MachineRoom(Protocol):
-    """The part of `growth.GrowingMachines` that the API uses; tests give one without machines."""
+    """The part of `machines.Machines` that the API uses; tests give one without machines."""
 
     async def create(self, spec: MachineSpec) -> None: ...
     async def boot(self, name: str, rules: Sequence[PacketRule]) -> None: ...
-    async def stop(self, name: str) -> None: ...
+    async def stop(self, name: str, patience: float = STOP_PATIENCE) -> None: ...
     async def reset(self, name: str) -> None: ...
     async def delete(self, name: str) -> None: ...
-    async def grow_disk(self, name: str, gigabytes: int) -> None: ...
+    async def attach(self, name: str, disk: PluggedDisk, *, first: bool = False) -> None: ...
+    async def detach(self, name: str, disk_name: str) -> None: ...
+    async def suspend(self, name: str) -> None: ...
+    async def resume(self, name: str) -> None: ...
     async def set_hardware(self, name: str, hardware: Hardware) -> None: ...
     def running(self, name: str) -> bool: ...
     async def set_rules(self, name: str, rules: Sequence[PacketRule]) -> None: ...
     async def set_external(self, name: str, address: str | None) -> None: ...
     def serial(self, name: str) -> Path: ...
+
+
+class DiskRoom(Protocol):
+    """The part of `disks.Disks` that the API uses."""
+
+    async def make(self, key: str, gigabytes: int, source: str | None = None) -> None: ...
+    async def copy(self, source: str, key: str) -> int: ...
+    async def grow(self, key: str, gigabytes: int) -> None: ...
+    async def delete(self, key: str) -> None: ...
 
 
 @dataclass
@@ -53,10 +65,15 @@ class Cloud:
     internal: Sequence[str]
     external: Sequence[str]
     machines: MachineRoom
+    disks: DiskRoom
     pace: float = 1.0
     number: str = field(default_factory=lambda: str(100000000000 + secrets.randbelow(899999999999)))
     resources: dict[str, Resource] = field(default_factory=dict)
     guest_attributes: dict[str, dict[str, dict[str, str]]] = field(default_factory=dict)
+    # What the metadata server tells an instance beside its resource: path -> {"preempted": "TRUE"}.
+    signals: dict[str, dict[str, str]] = field(default_factory=dict)
+    # The time that schedules and time limits go by.
+    clock: Callable[[], datetime] = lambda: datetime.now(UTC)
     _changed: asyncio.Event = field(default_factory=asyncio.Event)
     _last_external: int = -1
 
@@ -129,9 +146,9 @@ class Cloud:
         return None
 
 
-def timestamp() -> str:
-    """RFC 3339 with milliseconds."""
-    return datetime.now(UTC).isoformat(timespec="milliseconds")
+def timestamp(moment: datetime | None = None) -> str:
+    """RFC 3339 with milliseconds; of now, or of a moment that knows its time zone."""
+    return (moment or datetime.now(UTC)).isoformat(timespec="milliseconds")
 
 
 def new_id() -> str:

@@ -15,15 +15,16 @@ import shutil
 import time
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
 from rehost.lab import images
+from rehost.lab.base_files import BASE_FILES, SCRIPTS
 from rehost.lab.places import cache_directory, locked
 from rehost.lab.programs import run
-from rehost.run.errors import RehostError
+from rehost.run.errors import Refused, RehostError
 
 Progress = Callable[[str], None]
 
@@ -38,61 +39,20 @@ BASE_PACKAGES = (
     "systemd", "systemd-sysv", "dbus", "libpam-systemd", "openssh-server", "sudo", "iproute2", "iputils-ping",
     "ca-certificates", "google-guest-agent", "google-compute-engine-oslogin", "curl", "ifupdown",
     "isc-dhcp-client", "procps", "python3", "kmod", "netbase", "apparmor", "unattended-upgrades",
+    "python3-gi",  # without it unattended-upgrades holds up each orderly reboot for 30 s
 )  # fmt: skip
 # Fetched beforehand into apt's cache: the machine's own `apt-get install` really runs, but downloads little.
 FETCHED_PACKAGES = ("docker.io", "caddy", "zstd", "rsync", "nftables")
+# What waits for hardware, kernel modules or file systems that no container has: processor time of each boot.
+MASKED_UNITS = (
+    "dev-hugepages.mount", "e2scrub_all.timer", "e2scrub_reap.service", "ifupdown-pre.service",
+    "modprobe@configfs.service", "modprobe@dm_mod.service", "modprobe@drm.service", "modprobe@efi_pstore.service",
+    "modprobe@fuse.service", "modprobe@loop.service", "sys-fs-fuse-connections.mount", "sys-kernel-config.mount",
+    "sys-kernel-debug.mount", "sys-kernel-tracing.mount", "systemd-modules-load.service",
+)  # fmt: skip
 IMAGE_PACKAGES = ("python3.11-minimal", "python3.11-venv", "ca-certificates", "tzdata", "netbase")
 # The official slim images leave these out too.
 IMAGE_EXCLUDED = ("/usr/share/man/*", "/usr/share/doc/*", "/usr/share/info/*", "/usr/share/locale/*")
-
-# cgroup v1: systemd-nspawn mounts the controllers read-only; dockerd needs to make cgroups below the machine's.
-# A machine sets its own network's parameters (sysctl net.*); all others are the host's.
-# lxcfs: /proc shows the machine's memory and processors instead of the host's.
-HARDWARE_SCRIPT = """\
-#!/bin/sh
-for controller in /sys/fs/cgroup/*/; do
-    case $controller in */systemd/ | */unified/) continue ;; esac
-    if mountpoint -q "$controller"; then mount -o remount,rw,bind "$controller"; fi
-done
-mount --bind /proc/sys/net /proc/sys/net
-mount -o remount,rw,bind /proc/sys/net
-for file in meminfo cpuinfo stat uptime loadavg diskstats; do
-    if [ -e /var/lib/lxcfs/proc/$file ]; then mount --bind /var/lib/lxcfs/proc/$file /proc/$file; fi
-done
-# The kernel's list names other machines' swap too.
-if [ -e /var/lib/lab-swaps ]; then mount --bind /var/lib/lab-swaps /proc/swaps; fi
-# systemd leaves swap of /etc/fstab alone in a container; on the machine that this stands for, it does not.
-swapon --all
-"""
-BASE_FILES = {
-    "usr/local/sbin/lab-hardware": HARDWARE_SCRIPT,
-    "etc/systemd/system/lab-hardware.service": """\
-[Unit]
-Description=What the hardware of this machine would do
-DefaultDependencies=no
-After=local-fs.target
-Before=sysinit.target
-
-[Service]
-Type=oneshot
-RemainAfterExit=yes
-ExecStart=/usr/local/sbin/lab-hardware
-
-[Install]
-WantedBy=sysinit.target
-""",
-    # Google's images send the daemons' messages to the serial port, by rsyslog.
-    "etc/systemd/journald.conf.d/90-serial-port.conf": """\
-[Journal]
-ForwardToConsole=yes
-MaxLevelConsole=info
-""",
-    # Flags, not daemon.json: that file is the app's to write, and dockerd refuses a key given in both.
-    "etc/systemd/system/docker.service.d/90-lab-mirror.conf": """\
-[Service]
-EnvironmentFile=-/etc/default/lab-docker
-""",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,7 +137,7 @@ def recipe_key(kind: str, host: HostSettings) -> str:
         "machine": os.uname().machine,
     }
     if kind == "base":
-        parts["base"] = [BASE_PACKAGES, FETCHED_PACKAGES, BASE_FILES, DISK_GB]
+        parts["base"] = [BASE_PACKAGES, FETCHED_PACKAGES, MASKED_UNITS, BASE_FILES, DISK_GB]
     else:
         parts["images"] = [IMAGE_PACKAGES, IMAGE_EXCLUDED, images.recipe(bool(host.certificates))]
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:12]
@@ -216,10 +176,28 @@ def cache_size() -> int:
 
 
 def drop_cache() -> None:
-    """Removes all trees. Machines that run have disks of their own; the mirror of a lab that runs loses its images."""
+    """Removes all trees, also half-built ones. Labs must be down: the mirror of one that runs would lose its images.
+
+    Raises Refused while another process builds one.
+    """
     root = cache_directory()
-    if root.is_dir():
-        shutil.rmtree(root)
+    if not root.is_dir():
+        return
+    with ExitStack() as stack:
+        for half in root.glob(".*.half"):
+            try:
+                stack.enter_context(locked(half.with_suffix(".lock"), wait=False))
+            except BlockingIOError:
+                raise Refused(
+                    f"another command is building {half.stem.removeprefix('.')} in {root}",
+                    cure="Wait for it, then try again.",
+                ) from None
+            _remove_half(half)
+        for tree in _trees():
+            shutil.rmtree(tree)
+    for lock in root.glob(".*.lock"):
+        lock.unlink()  # of killed builds; a lock that is held is one of a half-built tree
+    root.rmdir()
 
 
 # -- building ----------------------------------------------------------------------------------------------
@@ -244,10 +222,19 @@ def _prune(used: list[Path]) -> None:
     """Trees of former recipes go when nobody has used them for long: another checkout may still want them."""
     for target in used:
         os.utime(target)
+    for half in cache_directory().glob(".*.half"):  # of killed builds; one that goes on holds its lock
+        with suppress(BlockingIOError), locked(half.with_suffix(".lock"), wait=False):
+            _remove_half(half)
     oldest = time.time() - KEPT_DAYS * 86400
-    for tree in cache_directory().glob("*-*"):
-        if tree.is_dir() and not tree.name.startswith(".") and tree.stat().st_mtime < oldest:
+    for tree in _trees():
+        if tree.stat().st_mtime < oldest:
             shutil.rmtree(tree)
+
+
+def _trees() -> list[Path]:
+    """The whole ones, of all recipes."""
+    found = cache_directory().glob("*-*")
+    return sorted(tree for tree in found if tree.is_dir() and not tree.name.startswith("."))
 
 
 def _build(
@@ -282,11 +269,14 @@ def _build_base(half: Path, host: HostSettings, progress: Progress) -> None:
     progress("building the machines' Debian 12 (once; cached)")
     root, extra = half / "root", half / "extra"
     _write_files(extra, {**BASE_FILES}, host)
-    (extra / "usr/local/sbin/lab-hardware").chmod(0o755)
+    for script in SCRIPTS:
+        (extra / script).chmod(0o755)
     hooks = [
         f'cp -R "{extra}/." "$1/"',
         'chroot "$1" update-ca-certificates',
         'chroot "$1" systemctl enable lab-hardware.service',
+        f'chroot "$1" systemctl mask {" ".join(MASKED_UNITS)}',
+        'chroot "$1" apt-get clean',  # what is installed already is not fetched again
         f'chroot "$1" apt-get --yes --download-only install {" ".join(FETCHED_PACKAGES)}',
         # The guest agent makes host keys for an instance it has not seen; an empty machine-id is made anew at boot.
         'rm -f "$1"/etc/ssh/ssh_host_*',
@@ -344,6 +334,7 @@ def _mmdebstrap(
     log = target.with_name("mmdebstrap.log")
     # A process namespace of its own, that dies when this process is killed, with all that mmdebstrap started.
     words = ["setpriv", "--pdeathsig", "KILL", "unshare", "--pid", "--fork", "--kill-child", "--mount-proc"]
+    words += ["--propagation", "slave"]  # or its copies of a lab's mounts would outlive the lab
     words += ["mmdebstrap", "--mode=root", "--variant=minbase", "--skip=cleanup/apt", f"--logfile={log}"]
     words += [f"--include={','.join(packages)}", *options]
     words += [f"--aptopt={option.removesuffix(';')}" for option in host.apt_options]

@@ -2,7 +2,7 @@
 
 $S holds: containers/NAME/{port,running,restart,exit,oom}, answers/NAME (what a container does at each request: a
 line "200 text", or "exit STATUS", or "oom"; the last line is repeated), logs/NAME, calls, caddy.json.
-Order faults with the files create, load, start, proxy: what is answered there instead.
+Order faults with the files create, load, start, proxy: what is answered there instead; away: how often in vain.
 """
 
 from __future__ import annotations
@@ -18,6 +18,10 @@ PROGRAMS: Mapping[str, str] = {
 C=$S/containers/$name
 case $1 in
   inspect)
+    take "$S/away"  # for so many looks at a container that runs
+    if [ "${taken:-0}" -gt 0 ]; then
+      case "$*" in *Running*) echo $((taken - 1)) >"$S/away"; echo 'Cannot connect' >&2; exit 1 ;; esac
+    fi
     [ -d "$C" ] || { echo "Error: No such object: $name" >&2; exit 1; }
     case "$*" in
       *PortBindings*) take "$C/port"; echo "$taken" ;;
@@ -27,6 +31,11 @@ case $1 in
     esac ;;
   logs) cat "$S/logs/$name" ;;
   ps) for c in "$S"/containers/*; do
+    take "$c/port"
+    case $* in
+      *publish=*) case $* in *"publish=$taken") ;; *) continue ;; esac ;;
+      *label=*) case ${c##*/} in *-[0-9]*) ;; *) continue ;; esac ;;  # an app's are called APP-NUMBER
+    esac
     take "$c/running"
     [ "$taken" != true ] || echo "${c##*/}"
   done ;;

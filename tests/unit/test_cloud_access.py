@@ -62,6 +62,7 @@ def test_reach_gives_up_with_the_consoles_last_lines() -> None:
     with pytest.raises(CloudError, match="host keys") as caught:
         asyncio.run(run())
     assert caught.value.detail == "boot\npanic: no disk"
+    assert "`rehost down`" in caught.value.cure  # waiting longer may never help
 
 
 def test_reach_refuses_what_is_not_there_stopped_or_not_ours() -> None:

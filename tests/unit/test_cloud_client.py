@@ -212,8 +212,9 @@ def test_an_operation_is_waited_for_where_it_runs(place: dict[str, str], path: s
 
 def test_an_operation_that_does_not_end() -> None:
     line = Line(ok(name="op-1", status="RUNNING"))
-    with pytest.raises(OperationTimeout, match="carries on"):
+    with pytest.raises(OperationTimeout, match="carries on") as late:
         run(line, lambda client: client.change("POST", PATH, {}, deadline=-1))
+    assert not late.value.retryable  # who has waited ten minutes is asked, not made to wait twenty more
 
 
 class Wallet:

@@ -14,7 +14,7 @@ import pytest
 import systemd_fake
 from rehost.machine import units
 from rehost.machine.ssh import Machine, MachineError, Output, ScriptFailed
-from rehost.machine.units import ATTACHED, PREPARED, RESULT, Ended, Work, run_unit, start_script
+from rehost.machine.units import ATTACHED, FULL, PREPARED, RESULT, Ended, Work, run_unit, start_script
 from ssh_here import Moved, asynced, machine
 
 
@@ -42,6 +42,28 @@ async def test_it_runs_and_says_how_it_ended(tmp_path: Path) -> None:
         log = opened.home / "app/build/log"
         assert log.stat().st_mode & 0o777 == 0o600
         assert opened.execs == 2
+
+
+@asynced
+async def test_what_is_above_lets_others_pass(tmp_path: Path) -> None:
+    """The proxy, a user without rights, finds its files beside the work's directory."""
+    async with machine(tmp_path, systemd_fake.PROGRAMS) as (opened, _):
+        await ended(opened, work())
+        assert (opened.home / "app").stat().st_mode & 0o777 == 0o755
+        assert (opened.home / "app/build").stat().st_mode & 0o777 == 0o700
+
+
+@asynced
+async def test_on_a_full_disk_no_half_script_is_run(tmp_path: Path) -> None:
+    async with machine(tmp_path, systemd_fake.PROGRAMS) as (opened, _):
+        for file in ("script", "tag"):
+            directory = opened.home / file / "build"
+            directory.mkdir(parents=True)
+            (directory / file).symlink_to("/dev/full")
+            with pytest.raises(MachineError, match="the machine's disk is full") as full:
+                await ended(opened, work("touch ran", directory=f"/var/lib/rehost/{file}/build"))
+            assert "disk" in full.value.cure
+            assert not list(opened.home.rglob("ran"))
 
 
 @asynced
@@ -215,6 +237,9 @@ class Told(Machine):
         ([f"{ATTACHED}sha256:1", "a", f"{RESULT}1"], Ended(1, "sha256:1"), ["a"]),
         ([f"{ATTACHED}", f"{RESULT}0"], Ended(0, ""), []),
         ([f"{PREPARED}71"], Ended(-1, None, 71), []),
+        ([FULL, f"{PREPARED}1"], Ended(-1, None, 1, full=True), []),
+        (["a", FULL, f"{RESULT}2"], Ended(2, None, full=True), ["a"]),
+        ([FULL, f"{RESULT}lost"], Ended(-1, None, full=True), []),
         ([f"words {RESULT}9", f"{RESULT}0"], Ended(0, None), [f"words {RESULT}9"]),
     ],
 )

@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from rehost.release.container import (
@@ -72,9 +72,31 @@ def test_the_whole_body() -> None:
             "RestartPolicy": {"Name": "no"},
             "SecurityOpt": ["no-new-privileges:true"],
             "PortBindings": {"8080/tcp": [{"HostIp": "127.0.0.1", "HostPort": "20001"}]},
+            "Mounts": [],
             "LogConfig": {"Type": "json-file", "Config": {"max-size": "10m", "max-file": "10"}},
         },
     }
+
+
+def test_volumes_are_named_after_the_app() -> None:
+    body = container_body(
+        app="content-api",
+        number=3,
+        image="sha256:1",
+        context="sha256:2",
+        values={},
+        settings=SETTINGS._replace(volumes=("data:/data", "own:/srv/own")),
+        host_port=20001,
+    )
+    assert body["HostConfig"]["Mounts"] == [
+        {
+            "Type": "volume",
+            "Source": f"content-api.{name}",
+            "Target": path,
+            "VolumeOptions": {"Labels": {"rehost.app": "content-api"}},
+        }
+        for name, path in (("data", "/data"), ("own", "/srv/own"))
+    ]
 
 
 def test_awkward_values_arrive_as_they_are() -> None:
@@ -87,7 +109,6 @@ VALUES = st.text(st.characters(blacklist_categories=["Cs"], blacklist_characters
 ENVIRONMENTS = st.dictionaries(NAMES, VALUES, max_size=5)
 
 
-@settings(max_examples=50)
 @given(ENVIRONMENTS)
 def test_any_environment_arrives_as_it_is(values: dict[str, str]) -> None:
     sent = json.loads(json.dumps(body(values)))
@@ -107,7 +128,6 @@ def secrets(values: dict[str, str]) -> dict[str, Secret]:
     return {name: Secret(value) for name, value in values.items()}
 
 
-@settings(max_examples=50)
 @given(ENVIRONMENTS, ENVIRONMENTS)
 def test_fingerprints_differ_where_values_do(old: dict[str, str], new: dict[str, str]) -> None:
     before, after = fingerprints(secrets(old), "salt"), fingerprints(secrets(new), "salt")
@@ -150,7 +170,17 @@ def test_settings_go_there_and_back() -> None:
     assert Settings.from_json(json.loads(json.dumps(SETTINGS.as_json()))) == SETTINGS
 
 
-@pytest.mark.parametrize("name", sorted(SETTINGS._fields))
+def test_volumes_go_there_and_back_and_older_records_have_none() -> None:
+    old = SETTINGS.as_json()
+    assert "volumes" not in old
+    assert Settings.from_json(old).volumes == ()
+    new = SETTINGS._replace(volumes=("data:/data",))
+    assert Settings.from_json(json.loads(json.dumps(new.as_json()))) == new
+    assert settings_changes(old, new.as_json()) == [Change("volumes", None, ["data:/data"])]
+    assert settings_changes(json.loads(json.dumps(new.as_json())), new.as_json()) == []
+
+
+@pytest.mark.parametrize("name", sorted({*SETTINGS._fields} - {"volumes"}))
 def test_each_setting_counts(name: str) -> None:
     old = SETTINGS.as_json()
     new = {**old, name: "different"}

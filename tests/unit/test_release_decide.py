@@ -69,6 +69,15 @@ def test_nothing_changed() -> None:
     assert decide.plan(desired(), settled()) == []
 
 
+def test_a_first_release_tells_its_volumes() -> None:
+    wanted = desired(settings=SETTINGS._replace(volumes=("data:/data",)))
+    told = (Change("volumes", None, ["data:/data"]),)
+    assert decide.plan(wanted, None)[-1].changes == told
+    assert decide.plan(wanted, fresh())[-1].changes == told
+    (release,) = decide.plan(wanted, settled())
+    assert release.changes == told
+
+
 def test_a_machine_yet_to_be_made() -> None:
     actions = decide.plan(desired(), None)
     assert [(a.id, a.verb, a.needs) for a in actions] == [

@@ -110,7 +110,7 @@ class Site:
     def live(self) -> dict[str, str]:
         """The files that the proxy looks at."""
         found = self.app / "live"
-        return {p.name: p.read_text().strip() for p in found.iterdir()} if found.is_dir() else {}
+        return {p.name: p.read_text().strip() for p in found.glob("[!.]*")} if found.is_dir() else {}
 
     @property
     def states(self) -> dict[int, str]:
@@ -307,6 +307,74 @@ async def test_what_docker_and_caddy_refuse(tmp_path: Path) -> None:
             assert failed.what.partition("was not made: ")[2].strip() == reason
             assert (here.live, here.restart(1)) == ({"a": "1"}, "unless-stopped")
             (here.docker / file).unlink()
+
+
+@asynced
+async def test_a_port_that_docker_holds_for_nobody_is_had_back(tmp_path: Path) -> None:
+    """Docker 20.10, cut off while it starts a container, keeps its port until it starts anew."""
+    held = "driver failed programming external connectivity: Bind for 127.0.0.1:20001 failed: port is already allocated"
+    async with site(tmp_path) as here:
+        await here.release()
+        (here.docker / "start").write_text(held)
+        assert (await here.release()).live == 2
+        assert here.calls[:3] == [f"create {APP}-2 20001", "restart docker", f"start {APP}-2 no"]
+
+
+@asynced
+async def test_a_port_that_somebody_else_has_is_left_to_them(tmp_path: Path) -> None:
+    async with site(tmp_path) as here:
+        await here.release()
+        other = here.docker / "containers" / "other"
+        other.mkdir()
+        for file, text in {
+            "port": "20001",
+            "running": "true",
+            "restart": "no",
+            "exit": "0",
+            "oom": "false",
+        }.items():
+            (other / file).write_text(f"{text}\n")
+        (here.docker / "start").write_text("Bind for 127.0.0.1:20001 failed: port is already allocated")
+        failed = await fails(here)
+        assert "port is already allocated" in failed.what
+        assert "restart docker" not in here.calls
+
+
+@asynced
+async def test_a_switch_that_cannot_be_written_is_none(tmp_path: Path) -> None:
+    """A full disk: the file of the switch stays empty."""
+    async with site(tmp_path) as here:
+        await here.release()
+        (here.app / "live" / ".next").symlink_to("/dev/full")
+        failed = await fails(here)
+        assert "is the machine's disk full?" in failed.what
+        (here.app / "live" / ".next").unlink()
+        assert (await here.release()).live == 3
+
+
+@pytest.mark.parametrize(
+    ("file", "text"),
+    [
+        ("create", "000\n"),
+        ("start", 'error during connect: Post "http://docker.sock/start": EOF'),
+        ("start", "Cannot connect to the Docker daemon at unix:///var/run/docker.sock."),
+    ],
+)
+@asynced
+async def test_without_docker_the_app_is_not_blamed(tmp_path: Path, file: str, text: str) -> None:
+    async with site(tmp_path) as here:
+        await here.release()
+        (here.docker / file).write_text(text)
+        assert "starts Docker" in (await fails(here)).cure
+
+
+@asynced
+async def test_docker_may_be_away_while_the_app_starts(tmp_path: Path) -> None:
+    async with site(tmp_path) as here:
+        here.answers(1, "503 starting", "200 fine")
+        (here.docker / "away").write_text("1\n")
+        assert (await here.release()).live == 1
+        assert any("Docker does not answer" in text for text in here.said)
 
 
 @asynced

@@ -12,9 +12,10 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from blueprint_leaves import lists, lost
 from rehost.project import values
 from rehost.run.errors import UsageError
-from rehost.source import blueprint
+from rehost.source import blueprint, yaml_text
 from rehost.source.names import app_name
 from rehost.source.report import Import
 
@@ -105,14 +106,6 @@ def fields(found: Import) -> list[str]:
     return [each[0] for each in (*found.carried, *found.differently, *found.left)]
 
 
-def lists(found: Import) -> dict[str, str]:
-    return {
-        **{each.field: "carried" for each in found.carried},
-        **{each.field: "differently" for each in found.differently},
-        **{each.field: "left" for each in found.left},
-    }
-
-
 def test_the_reference_backends_blueprint() -> None:
     found = blueprint.read(EXAMPLE)
     settings = found.settings
@@ -158,6 +151,7 @@ def test_a_full_blueprint() -> None:
         "QUOTED": "a # b, $c",
         "EMPTY": "",
         "PREVIEW": "a",
+        "SELF": "https://api.example.com",
         "SHARED": "own",
         "G": "2",
     }
@@ -177,7 +171,7 @@ def test_a_full_blueprint() -> None:
     variables = {
         "EXACT": "left", "EXACT (2)": "carried", "YES": "carried", "QUOTED": "carried", "EMPTY": "carried",
         "PREVIEW": "carried", "PREVIEW.previewValue": "left", "PREVIEW.odd": "left", "TYPED": "differently",
-        "MADE": "differently", "DB": "left", "SELF": "left", "SHARED": "carried", "11": "left", "12": "left",
+        "MADE": "differently", "DB": "left", "SELF": "differently", "SHARED": "carried", "11": "left", "12": "left",
         "fromGroup.first": "carried", "fromGroup.second": "carried", "fromGroup.elsewhere": "left",
     }  # fmt: skip
     others = {
@@ -240,6 +234,11 @@ SERVICE_KEYS = [
     "previewPlan",
     "pullRequestPreviewsEnabled",
     "port",
+    "schedule",
+    "maxmemoryPolicy",
+    "staticPublishPath",
+    "headers",
+    "routes",
 ]
 
 
@@ -252,7 +251,7 @@ def test_every_key_that_render_documents_is_known(key: str) -> None:
 
 KNOWN = [
     "name", "runtime", "env", "plan", "region", "rootDir", "dockerfilePath", "dockerContext", "healthCheckPath",
-    "maxShutdownDelaySeconds", "numInstances", "disk", "scaling", "autoDeploy", "repo", "image", "buildCommand",
+    "maxShutdownDelaySeconds", "numInstances", "scaling", "autoDeploy", "repo", "image", "buildCommand",
 ]  # fmt: skip
 VALUES: st.SearchStrategy[Any] = st.recursive(
     st.none()
@@ -303,24 +302,70 @@ def test_no_field_of_the_service_vanishes_whatever_it_says(
     assert set(counted) == numbered
 
 
-@settings(deadline=None)
-@given(
-    st.dictionaries(st.sampled_from(["databases", "envVarGroups", "projects", "ungrouped", "other"]), VALUES)
+# A whole file of whatever kind: services anywhere, one of which is the web service that moves.
+NAMES = st.sampled_from(["a", "b", "c.d"])
+ITEM = st.dictionaries(st.sampled_from(["name", "plan", "x"]), VALUES | NAMES, max_size=3)
+GROUP = st.fixed_dictionaries(
+    {},
+    optional={
+        "name": VALUES | NAMES,
+        "envVars": st.lists(ENTRIES | VALUES, max_size=3) | VALUES,
+        "x": VALUES,
+    },
 )
-def test_no_key_of_the_file_vanishes_whatever_it_says(root: dict[str, Any]) -> None:
-    document = {**root, "services": [{"type": "web"}]}
-    found = fields(blueprint.parse(yaml.safe_dump(document)))
-    assert len(found) == len(set(found))
-    for key, value in root.items():
-        if key == "ungrouped" and isinstance(value, dict) and value:
-            assert all(f"ungrouped.{inner}" in found for inner in value)
-        elif key == "projects" and isinstance(value, list) and value:
-            for number, each in enumerate(value):
-                inner = each if isinstance(each, dict) and each else {"": None}
-                for name in inner:
-                    assert f"projects.{number}" + (f".{name}" if name else "") in found
-        else:
-            assert any(each == key or each.startswith(f"{key}.") for each in found)
+LINK = st.fixed_dictionaries({"fromGroup": NAMES | VALUES}, optional={"x": VALUES})
+SERVICE = st.builds(
+    lambda fields, entries: {**fields, "type": "web", **entries},
+    st.dictionaries(
+        st.sampled_from([*SERVICE_KEYS, "x"]), VALUES | st.sampled_from(["a.example", "10"]), max_size=6
+    ),
+    st.fixed_dictionaries({}, optional={"envVars": st.lists(ENTRIES | LINK | VALUES, max_size=5) | VALUES}),
+).map(lambda service: {key: value for key, value in service.items() if key not in ("runtime", "env")})
+SCOPE = st.dictionaries(
+    st.sampled_from(["databases", "envVarGroups", "name", "networking", "x"]),
+    st.lists(ITEM | GROUP | VALUES, max_size=2) | VALUES | NAMES,
+    max_size=4,
+)
+OTHERS = st.lists(
+    st.builds(lambda item: {**item, "type": "worker"}, ITEM) | st.lists(VALUES, max_size=1), max_size=2
+)
+
+
+@settings(deadline=None)
+@given(SCOPE, SCOPE, SERVICE, OTHERS, st.sampled_from(["top", "ungrouped", "environment"]), NAMES | VALUES)
+def test_no_leaf_of_a_whole_file_is_lost(
+    top: dict[str, Any],
+    scope: dict[str, Any],
+    service: dict[str, Any],
+    others: list[Any],
+    where: str,
+    name: Any,
+) -> None:
+    inner = {**scope, "services": [*others, service]}
+    document: dict[str, Any] = {
+        "top": {**top, "services": [*others, service]},
+        "ungrouped": {**top, "ungrouped": inner},
+        "environment": {
+            **top,
+            "projects": [{"name": name, "environments": [inner, scope], "x": name}, scope],
+        },
+    }[where]
+    text = yaml.safe_dump(document, allow_unicode=True)
+    found = blueprint.parse(text)
+    read, _ = yaml_text.read(text, "render.yaml")
+    assert isinstance(read, dict)
+    assert len(set(fields(found))) == len(fields(found))
+    assert lost(read, chosen_in(read), found) == []
+
+
+def chosen_in(scope: Any) -> Any:
+    """The one web service of a file."""
+    if isinstance(scope, dict):
+        for item in scope.get("services", []) if isinstance(scope.get("services"), list) else []:
+            if isinstance(item, dict) and item.get("type") == "web":
+                return item
+    inner = scope.values() if isinstance(scope, dict) else scope if isinstance(scope, list) else []
+    return next((found for each in inner if (found := chosen_in(each)) is not None), None)
 
 
 def test_values_never_show() -> None:

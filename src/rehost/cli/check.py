@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from pathlib import Path
 
 import click
 
@@ -11,19 +12,28 @@ from rehost.cli import show
 from rehost.cli.session import Session, common
 
 
-@click.command(epilog="Example: rehost check --json")
+@click.command(epilog="Example: rehost check --callers ../frontend")
+@click.option(
+    "--callers",
+    "elsewhere",
+    metavar="DIR",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    help="Look for the app's old address in this checkout too: a frontend, a mobile app. May be repeated.",
+)
 @common()
-async def command(session: Session) -> int:
-    """Look at all that `rehost up` will need, before it needs it. Each finding comes with its cure.
+async def command(session: Session, elsewhere: tuple[Path, ...]) -> int:
+    """Look at all that `rehost up` and the app will need, before they need it. Each finding comes with its cure.
 
-    Ends with 2 when something would stop `rehost up`; nothing is changed.
+    Reads what the code demands of its environment and what it relied on where it runs today, and lists who calls
+    it by its old name. Ends with 2 when `rehost up`, or the app that it starts, would fail; nothing is changed.
     """
+    from rehost.cli import checking
     from rehost.cli.site import cloud_desired
     from rehost.cloud import check as cloud_check
     from rehost.cloud.client import Client
     from rehost.cloud.credentials import Credentials, find
     from rehost.project import config
-    from rehost.release import check as release_check
     from rehost.run.errors import Exit, RehostError
     from rehost.run.findings import Finding
 
@@ -48,7 +58,7 @@ async def command(session: Session) -> int:
             state = await here.probe()
         return [Finding("ok", f"the machine {here.address} lets us in and runs {state.os_name}")]
 
-    local, remote = await asyncio.gather(asyncio.to_thread(release_check.findings, project), cloud())
+    local, remote = await asyncio.gather(asyncio.to_thread(checking.findings, project, elsewhere), cloud())
     found = [*local, *remote]
     for finding in sorted(found, key=lambda each: ("error", "warning", "ok").index(each.severity)):
         sign = (

@@ -6,6 +6,7 @@ import asyncio
 import getpass
 import socket
 import subprocess
+import time
 from pathlib import Path
 from typing import Final
 
@@ -35,6 +36,8 @@ from rehost.run.plan import Plan
 
 # Actions of the cloud's plan after which an open connection is worth nothing any more.
 _BREAKING: Final = ("machine-type/", "power/", "instance/", "external/")
+# What the proxy itself answers when nobody stands behind it.
+_NOBODY_BEHIND: Final = (502, 503, 504)
 
 
 async def make(session: Session, here: Site, wanted: Wanted, announced: Plan) -> None:
@@ -204,8 +207,7 @@ def revision(directory: Path) -> Revision:
 
 async def tell(session: Session, here: Site) -> int:
     """Asks the app from this computer, as the world does, and says what it answered."""
-    project = here.project
-    got = await answer.ask(here.address, "/", project.domain.name or "")
+    got = await _heard(session, here)
     release = here.released or state_of(here).current
     session.result(
         changed=True,
@@ -224,3 +226,28 @@ async def tell(session: Session, here: Site) -> int:
         )
     session.out(f"{got.url} answers {got.status}: {got.text.strip()}")
     return Exit.DONE
+
+
+async def _heard(session: Session, here: Site) -> answer.Answer:
+    """The app's answer. One that is still starting, because its machine was just started, is waited for.
+
+    Raises RehostError when it does not become healthy within its deadline.
+    """
+    run, name = here.project.run, here.project.domain.name or ""
+    end = time.monotonic() + run.health_deadline
+    while True:
+        got = await answer.ask(here.address, "/", name)
+        if got.status not in _NOBODY_BEHIND:
+            return got
+        state = await here.probe()
+        if state.health is not None and state.health.status in run.health_status:
+            # It may be up since we asked; else this is the app's own answer.
+            return await answer.ask(here.address, "/", name)
+        if time.monotonic() > end:
+            raise RehostError(
+                f"release {state.current} does not answer: {got.url} gives {got.status} after {run.health_deadline} s.",
+                where=here.label,
+                cure="`rehost logs` shows what it says, `rehost rollback` returns to the release before it.",
+            )
+        session.progress(f"{got.url} answers {got.status}: waiting for release {state.current} to start")
+        await asyncio.sleep(1.0)

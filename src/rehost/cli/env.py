@@ -95,6 +95,7 @@ async def diff(session: Session) -> int:
 
     project = config.load(session.directory)
     values = making.read_values(session, project)
+    values = making.with_platform(project, values, making.read_context(project))
     async with site(project) as here:
         session.progress("reading the machine")
         await here.reach_only()

@@ -1,31 +1,60 @@
-"""`rehost init`: rehost.toml from what is there."""
+"""`rehost init`: rehost.toml from what is there, and from what stands at Render."""
 
 from __future__ import annotations
+
+from typing import TYPE_CHECKING
 
 import click
 
 from rehost.cli.session import Session, common
 
+if TYPE_CHECKING:
+    from rehost.source.init import Found
+    from rehost.source.render_export import Live
 
-@click.command(epilog="Example: rehost init --service content-api")
+
+@click.command(epilog="Example: rehost init --render srv-d1k2m3n4p5q6r7s8t9u0")
 @click.option("--service", metavar="NAME", help="Which service of render.yaml moves, when it has several.")
+@click.option(
+    "--render",
+    metavar="[SERVICE]",
+    is_flag=False,
+    flag_value="",
+    help="Read the service from Render's API: its ID or name; alone, the one that --service or render.yaml names.",
+)
+@click.option("--callers", is_flag=True, help="Look in all variables at Render for the app's old address.")
 @common()
-async def command(session: Session, service: str | None) -> None:
+async def command(session: Session, service: str | None, render: str | None, callers: bool) -> None:
     """Write rehost.toml from render.yaml, env files and the Dockerfile of this directory.
+
+    With a key for Render's API in RENDER_API_KEY (or in the system's keyring) the service is read as it stands
+    there: its values go into the env file, and what was changed in the dashboard since render.yaml is shown.
 
     Says of every field of the blueprint what became of it. Nothing that is there is overwritten.
     """
     from rehost.run.engine import Doing
+    from rehost.run.errors import UsageError
     from rehost.run.plan import Action, Plan
     from rehost.source import init
 
-    draft = init.draft(init.find(session.here), service)
+    found = init.find(session.here)
+    live = await _live(session, found, service, render, callers)
+    if callers and live is None:
+        raise UsageError(
+            "--callers looks at Render, and no service of it is known.",
+            cure="Add --render and its ID or name.",
+        )
+    draft = init.draft(found, service, live)
     session.bus.scrubber.add(draft.additions.values())
     report = draft.report
     new = False
 
     async def write(doing: Doing) -> None:
         nonlocal new
+        for changed in report.changed:
+            doing.note(
+                f"changed at Render: {changed.field}: {changed.file} in {found.blueprint}, {changed.there} at Render"
+            )
         new = init.write(draft)
         if not new:
             doing.unchanged()
@@ -45,9 +74,65 @@ async def command(session: Session, service: str | None) -> None:
     )
     if draft.additions:
         session.out(f"Variables added to {draft.env_file}: {', '.join(sorted(draft.additions))}.")
+    if draft.image is not None:
+        session.out(
+            f"\n{draft.image_path}, made from the build and start commands; it is yours from here on:\n"
+        )
+        session.out("\n".join(f"  {line}".rstrip() for line in draft.image.dockerfile.splitlines()))
     if report.carried:
         session.out("\nCarried over:")
         for carried in report.carried:
             session.out(f"  {carried.field} → {carried.to}")
     session.out("\nNext: read rehost.toml, then `rehost check`.")
     session.result(written=new, env_file=draft.env_file, added=[*sorted(draft.additions)], **report.as_json())
+
+
+async def _live(
+    session: Session, found: Found, service: str | None, named: str | None, callers: bool
+) -> Live | None:
+    """The service as it stands at Render: when --render asks for it, or a key and a blueprint are there."""
+    import os
+
+    from rehost.run.errors import RehostError
+    from rehost.source import blueprint
+
+    asked = named is not None
+    if not asked and not (found.blueprint and os.environ.get("RENDER_API_KEY", "").strip()):
+        return None
+    wanted = named or service or ""
+    if not wanted and found.blueprint:
+        path = found.directory / found.blueprint
+        wanted = blueprint.service_name(blueprint.text_of(path), None, found.blueprint)
+    try:
+        return await _read(session, wanted, callers)
+    except RehostError as error:
+        if asked:
+            raise
+        # The key may be there for something else: the file alone is a way, as long as that is said.
+        session.warning(f"{found.blueprint} was not compared with Render: {error}", open_point=True)
+        return None
+
+
+async def _read(session: Session, wanted: str, callers: bool) -> Live:
+    import os
+
+    from rehost.source import render_export, render_live
+    from rehost.source.render_api import Render, needed_key
+
+    key = needed_key(os.environ)
+    session.bus.scrubber.add([key])
+    async with Render(key, progress=session.progress) as api:
+        session.progress("asking Render for the service")
+        service = await render_export.find(api, wanted)
+        live = await render_export.export(api, service, session.progress)
+        session.bus.scrubber.add(live.secrets)
+        if callers:
+            identity = str(service.get("id") or "")
+            addresses = render_live.old_addresses(service)
+            for found in await render_export.mentions(api, addresses, identity, session.progress):
+                session.note(
+                    f"{found.owner} at Render has the app's old address in {found.variable}: change it when the "
+                    "app has moved",
+                    open_point=True,
+                )
+    return live

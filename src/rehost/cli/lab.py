@@ -6,6 +6,7 @@ import shlex
 
 import click
 
+from rehost.cli import lab_fault
 from rehost.cli.process import plain_interrupts
 from rehost.cli.session import Session, common
 
@@ -18,8 +19,9 @@ name_option = click.option(
 def command() -> None:
     """A cloud the size of this computer: machines, metadata server, Compute API, image mirror, database.
 
-    With the variables that `rehost lab env` prints, every command of rehost (and Google's own tools) meets the
-    lab instead of Google.
+    With the variables that `rehost lab env` prints, every command of rehost, gcloud and Google's libraries meet the
+    lab instead of Google. It needs root and Debian 12; `rehost lab up` says what is missing. A lab lives until `rehost
+    lab down`, the end of its server or a reboot: then all of it is gone.
     """
 
 
@@ -27,7 +29,10 @@ def command() -> None:
 @name_option
 @common()
 async def up(session: Session, name: str) -> None:
-    """Bring the lab up. The first time its trees are built, which takes a minute."""
+    """Bring the lab up: a second; the first time its trees are built, which takes a minute or two.
+
+    Where it is up already, nothing is done. What a killed lab of that name left behind is removed first.
+    """
     from rehost.lab import control
 
     with plain_interrupts():  # it waits without an event loop, and cleans up what it began
@@ -41,85 +46,76 @@ async def up(session: Session, name: str) -> None:
     session.result(name=name, api=info.api, project=info.project, database=info.database, fresh=info.fresh)
 
 
-@command.command(epilog="Example: rehost lab down")
+@command.command(epilog="Examples: rehost lab down; rehost lab down --cache")
 @name_option
+@click.option(
+    "--cache", is_flag=True, help="Then drop the cached trees, too; the next `up` builds them anew."
+)
 @common()
-async def down(session: Session, name: str) -> None:
-    """Take the lab down, with every machine in it. Nothing is left behind but the cached trees."""
+async def down(session: Session, name: str, cache: bool) -> None:
+    """Take the lab down, with all machines, disks and snapshots in it. Only the cached trees stay.
+
+    It also removes what a lab left behind whose server was killed, and may be repeated. The trees are for all labs:
+    --cache is refused while another lab is up.
+    """
     from rehost.lab import control
 
     with plain_interrupts():
         gone = control.down(name, session.progress)
-    session.out(f"The lab {name} is down." if gone else f"There is no lab {name}.")
-    session.result(name=name, removed=gone)
+        session.out(f"The lab {name} is down." if gone else f"There is no lab {name}.")
+        freed = control.drop_cache() if cache else 0
+    if cache:
+        session.out(f"The cached trees are gone: {freed / 1e6:.0f} MB.")
+    session.result(name=name, removed=gone, freed=freed)
 
 
-@command.command(epilog="Example: rehost lab status --json")
-@name_option
+@command.command(epilog="Examples: rehost lab status; rehost lab status --name mine --json")
+@click.option("--name", help="Which lab. [default: the only one that is up, or a list of those that are]")
 @common()
-async def status(session: Session, name: str) -> int:
-    """Show what runs in the lab."""
+async def status(session: Session, name: str | None) -> int:
+    """Show what is in the lab: machines, addresses, disks, last operations, faults in force, what it takes.
+
+    Ends with 1 when the lab is not up, and says what of it was left behind.
+    """
+    from rehost.cli import lab_show
     from rehost.lab import control
 
+    if name is None:
+        names = control.names_up()
+        if len(names) > 1:
+            session.out("These labs are up:")
+            for one in names:
+                session.out(f"  rehost lab status --name {one}")
+            session.result(labs=list(names))
+            return 0
+        name = names[0] if names else "default"
     found = control.status(name)
-    info = found.info
-    if info is None:
-        session.out(f"The lab {name} is not up.")
-        for thing in found.leftovers:
-            session.out(f"  left behind: {thing}")
-        session.result(up=False, leftovers=list(found.leftovers))
+    if found.info is None:
+        for line in lab_show.not_up(name, found.leftovers):
+            session.out(line)
+        session.result(up=False, name=name, leftovers=list(found.leftovers))
         return 1
-    session.out(f"The lab {name} is up: {info.api} (project {info.project}), database {info.database}")
-    for one in found.instances:
-        session.out("  " + "  ".join(f"{value}" for value in one.values()))
-    for one in found.faults:
-        session.out("  fault: " + ", ".join(f"{key} {value}" for key, value in one.items()))
-    session.result(
-        up=True,
-        api=info.api,
-        instances=[dict(i) for i in found.instances],
-        faults=[dict(f) for f in found.faults],
-    )
+    for line in lab_show.lines(found.info, found):
+        session.out(line)
+    session.result(**lab_show.as_json(found.info, found))
     return 0
 
 
-@command.command(epilog="Example: rehost lab fault instances.insert stockout --times 2")
-@name_option
-@click.argument("method", required=False)
-@click.argument("kind", required=False)
-@click.option("--times", default=1, show_default=True, help="For how many calls.")
-@click.option("--clear", is_flag=True, help="Take back all orders.")
-@common()
-async def fault(
-    session: Session, name: str, method: str | None, kind: str | None, times: int, clear: bool
-) -> None:
-    """Order a fault: the next calls of METHOD answer KIND (503, quota, stockout, hang, reset, ...)."""
-    from rehost.lab import control
-    from rehost.run.errors import UsageError
-
-    if clear:
-        control.clear_faults(name)
-        session.out("No fault is ordered any more.")
-        return
-    if method is None or kind is None:
-        raise UsageError(
-            "a METHOD and a KIND are needed, or --clear.",
-            cure="For example `rehost lab fault instances.insert 503`.",
-        )
-    orders = control.fault(name, method, kind, times)
-    for one in orders:
-        session.out(", ".join(f"{key} {value}" for key, value in one.items()))
-    session.result(faults=[dict(one) for one in orders])
-
-
-@command.command(epilog='Example: eval "$(rehost lab env)"')
+@command.command(epilog='Examples: eval "$(rehost lab env --name mine)"; rehost lab env --json')
 @name_option
 @common()
 async def env(session: Session, name: str) -> None:
-    """Print the variables under which everything meets the lab instead of Google."""
+    """Print the variables under which rehost, gcloud and Google's libraries meet the lab instead of Google.
+
+    They hold for the shell that evaluates them, and name a file with a key of the lab; no secret is printed.
+    """
     from rehost.lab import control
 
     values = control.environment(name)
     for key, value in values.items():
         session.out(f"export {key}={shlex.quote(value)}")
     session.result(environment=dict(values))
+
+
+command.add_command(lab_fault.fault)
+command.add_command(lab_fault.storm)

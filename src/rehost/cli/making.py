@@ -11,7 +11,7 @@ from rehost.cli.site import Site
 from rehost.cloud import plan as cloud_plan
 from rehost.machine import bootstrap, units
 from rehost.machine.probe import MachineState
-from rehost.project import dotenv
+from rehost.project import dockerfile, dotenv, platform
 from rehost.project.config import Project
 from rehost.release import context, decide
 from rehost.release.container import Settings, environment
@@ -49,6 +49,20 @@ def read_values(session: Session, project: Project) -> Mapping[str, Secret]:
     return environment(found.values, project.run.port)
 
 
+def with_platform(
+    project: Project, values: Mapping[str, Secret], read: context.Context
+) -> Mapping[str, Secret]:
+    """The container's environment with Render's own variables that the sources name.
+
+    The user's values win, and so do those of the image.
+    """
+    if not read.platform:
+        return values
+    image = dockerfile.parse(read.dockerfile.decode("utf-8-sig", "replace"), project.build.dockerfile).env
+    expected = platform.values(read.platform - {*image}, project)
+    return environment(values, project.run.port, expected)
+
+
 def learn_secrets(session: Session, project: Project) -> None:
     """Masks the environment's values from here on, for commands that do without the env files if they must."""
     try:
@@ -70,7 +84,8 @@ def read_context(project: Project) -> context.Context:
 async def read_wanted(session: Session, project: Project) -> Wanted:
     """Reads env files and build context. Raises UsageError or Refused before anything is touched."""
     values = read_values(session, project)
-    return Wanted(project, values, await asyncio.to_thread(read_context, project))
+    read = await asyncio.to_thread(read_context, project)
+    return Wanted(project, with_platform(project, values, read), read)
 
 
 def settings_of(project: Project) -> Settings:
@@ -84,6 +99,7 @@ def settings_of(project: Project) -> Settings:
         health_deadline=run.health_deadline,
         memory=run.memory,
         stop_grace=run.stop_grace,
+        volumes=run.volumes,
     )
 
 

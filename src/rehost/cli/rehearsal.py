@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import secrets
 import shutil
@@ -11,6 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
+from rehost.cli import rehearsal_data
 from rehost.cli.session import Session
 from rehost.lab import control
 from rehost.project import dotenv
@@ -21,6 +23,8 @@ ENV_FILE: Final = ".env.prod"
 # Not copied: what is no part of the app, and what an earlier move left.
 _LEFT: Final = (".git", ".rehost", "rehost.toml", ".venv", "node_modules", "__pycache__", ".env.prod")
 _EXAMPLE: Final = Path(__file__).resolve().parents[3] / "examples" / "content-api"
+# The reference backend tells at /status what stands in it.
+BUILD_FILE: Final = ".content-api.json"
 OWN_ENV: Final = ".env.rehearsal"
 
 
@@ -54,8 +58,11 @@ def rehearse(session: Session, lab: str, app: Path, *, keep: bool) -> int:
     shutil.copytree(app, directory, symlinks=True, ignore=shutil.ignore_patterns(*_LEFT, OWN_ENV))
     dotenv.write(directory / ENV_FILE, values)
     meets_lab = {**os.environ, **control.environment(lab)}
-    for words in (["init"], ["check"], ["up", "--yes"], ["record", "--output", str(record)]):
+    for words in (["init"], ["check"], ["up", "--yes"]):
         step(session, words, directory, meets_lab)
+    if own is None:
+        release_over_data(session, directory, meets_lab)
+    step(session, ["record", "--output", str(record)], directory, meets_lab)
     step(session, ["health"], directory, meets_lab)
     session.out(f"\nThe record of this move: {record}")
     session.result(directory=str(directory), record=str(record), kept=keep)
@@ -69,6 +76,42 @@ def rehearse(session: Session, lab: str, app: Path, *, keep: bool) -> int:
     control.down(lab, session.progress)
     session.out("The lab is down again; --keep leaves it up. The record stays.")
     return 0
+
+
+def release_over_data(session: Session, directory: Path, meets_lab: Mapping[str, str]) -> None:
+    """Writes through the app, ships a change of its code, and reads again. Raises RehostError for a loss."""
+    base = f"http://{address(directory, meets_lab)}"
+    session.progress("writing a post, comments and a file through the app")
+    written = rehearsal_data.write(base)
+    session.bus.scrubber.add([Secret(written.password)])
+    build = directory / BUILD_FILE
+    build.write_text(json.dumps({**json.loads(build.read_text()), "commit": "rehearsed"}))
+    step(session, ["up", "--yes"], directory, meets_lab)
+    session.progress("reading them again")
+    rehearsal_data.read(base, written)
+    session.out(
+        "A post, its comments and an uploaded file were written before that release and read after it."
+    )
+
+
+def address(directory: Path, meets_lab: Mapping[str, str]) -> str:
+    """Where the machine answers. Raises RehostError."""
+    status = subprocess.run(
+        [sys.executable, "-m", "rehost", "status", "--json"],
+        cwd=directory,
+        env=dict(meets_lab),
+        stdout=subprocess.PIPE,
+        check=False,
+    )
+    try:
+        found: str = json.loads(status.stdout.splitlines()[-1])["address"]
+    except (IndexError, ValueError, KeyError):
+        raise RehostError(
+            f"`rehost status` ended with {status.returncode} and tells no address.",
+            where=str(directory),
+            cure="The lab is still up: type `rehost status` there.",
+        ) from None
+    return found
 
 
 def read_own(app: Path) -> Mapping[str, Secret] | None:

@@ -106,7 +106,11 @@ async def _no_keys(client: Client, desired: Desired, instance: Instance, deadlin
             "`rehost down` and `rehost up` make a new one."
         )
     else:
-        cure = "Run the same command again if it is still starting; the last lines of its console are below."
+        cure = (
+            "Run the same command again if it is still starting; the last lines of its console are below. A machine "
+            "publishes its keys in its first boot alone: if that has ended, or never will, `rehost down` and "
+            "`rehost up` make a new one."
+        )
     return CloudError(
         f"the machine has not published its ssh host keys within {deadline:.0f} s, so who answers cannot be proved.",
         where=f"{instance.name} in {instance.zone}, project {desired.project}",

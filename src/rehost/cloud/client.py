@@ -149,7 +149,6 @@ class Client:
                     f"{context.where} was not done after {deadline:.0f} s.",
                     where=f"operation {operation.get('name')}",
                     cure="It goes on at Google: run the same command again in a minute, it carries on.",
-                    retryable=True,
                 )
             if progress is not None:
                 progress(_progress(operation))

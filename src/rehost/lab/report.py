@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
+from itertools import islice
 from typing import Any
 
 from rehost.lab.compute_power import external
@@ -53,9 +54,10 @@ def _disk(path: str, disk: Resource) -> dict[str, Any]:
 
 
 def _operations(cloud: Cloud) -> list[dict[str, Any]]:
-    known = [one for _, one in cloud.everywhere("operations")]
-    newest = sorted(known, key=lambda one: datetime.fromisoformat(one["insertTime"]), reverse=True)
-    return [_operation(one) for one in newest[:LAST]]
+    # In the order in which they were begun: their times have milliseconds, and several may begin in one.
+    known = [one for path, one in cloud.resources.items() if path.split("/")[-2] == "operations"]
+    newest = reversed(known)
+    return [_operation(one) for one in islice(newest, LAST)]
 
 
 def _operation(operation: Resource) -> dict[str, Any]:

@@ -39,7 +39,6 @@ BASE_PACKAGES = (
     "systemd", "systemd-sysv", "dbus", "libpam-systemd", "openssh-server", "sudo", "iproute2", "iputils-ping",
     "ca-certificates", "google-guest-agent", "google-compute-engine-oslogin", "curl", "ifupdown",
     "isc-dhcp-client", "procps", "python3", "kmod", "netbase", "apparmor", "unattended-upgrades",
-    "python3-gi",  # without it unattended-upgrades holds up each orderly reboot for 30 s
 )  # fmt: skip
 # Fetched beforehand into apt's cache: the machine's own `apt-get install` really runs, but downloads little.
 FETCHED_PACKAGES = ("docker.io", "caddy", "zstd", "rsync", "nftables")

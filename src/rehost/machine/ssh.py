@@ -180,6 +180,13 @@ class Machine:
                 detail=tail,
                 cure="Give the user passwordless sudo (a line `USER ALL=(ALL) NOPASSWD: ALL` in /etc/sudoers.d/).",
             )
+        if "No space left on device" in stderr:
+            return MachineError(
+                f"{what} failed: the machine's disk is full",
+                where=self.label,
+                detail=tail,
+                cure="Raise `disk` under [machine] in rehost.toml, or remove on the machine what is not needed.",
+            )
         return ScriptFailed(
             f"{what} failed on the machine (status {status})",
             status=status,

@@ -11,12 +11,20 @@ from rehost.machine.ssh import Machine, MachineError
 RESULT: Final = "@@rehost-result "
 ATTACHED: Final = "@@rehost-attached "
 PREPARED: Final = "@@rehost-prepared "
+FULL: Final = "@@rehost-disk-full"
+DISK_FULL: Final = "the machine's disk is full."
+MORE_DISK: Final = (
+    "Raise `disk` under [machine] in rehost.toml, or remove on the machine what is not needed (`docker system df` "
+    "shows what Docker keeps); then run the same command again."
+)
 _END: Final = "@@rehost-end-of-script"
 
-# The unit is the lock: systemd allows one of a name, and it is gone when its process is.
+# The unit is the lock: systemd allows one of a name, and it is gone when its process is. Half a script is not run.
 _START: Final = """
 umask 077
-mkdir -p "$dir"
+full() {{ [ "$(df -k --output=avail "$dir" | tail -n 1)" -lt 1024 ]; }}
+# The proxy looks into directories beside it: what is above must let it pass.
+(umask 022 && mkdir -p "${{dir%/*}}") && mkdir -p "$dir" || exit 74
 exec 8>"$dir/lock"
 flock 8
 case $(systemctl show -p ActiveState --value "$unit") in
@@ -26,12 +34,12 @@ case $(systemctl show -p ActiveState --value "$unit") in
     exec 7>>"$dir/readers"
     flock -w 5 7 || :
 {prepare}
-    cat >"$dir/script" <<'{end}'
+    cat >"$dir/script" <<'{end}' || exit 74
 {script}
 {end}
     rm -f "$dir/result"
     : >"$dir/log"
-    printf '%s\\n' "$tag" >"$dir/tag"
+    printf '%s\\n' "$tag" | cat >"$dir/tag" || exit 74
     systemctl reset-failed "$unit" 2>/dev/null || :
     systemd-run --quiet --collect --unit="$unit" --description="$about" \\
       -p StandardOutput="append:$dir/log" -p StandardError="append:$dir/log" -p UMask=0077 {properties} \\
@@ -45,7 +53,11 @@ _PREPARE: Final = """    (
 {prepare}
     )
     prepared=$?
-    if [ "$prepared" != 0 ]; then echo "{mark}$prepared"; exit 0; fi
+    if [ "$prepared" != 0 ]; then
+      if full; then echo '{full}'; fi
+      echo "{mark}$prepared"
+      exit 0
+    fi
 """
 
 _FOLLOW: Final = """
@@ -62,7 +74,9 @@ while [ "$(systemctl show -p ActiveState --value "$unit")" = deactivating ] && [
 done
 # The log may end in the middle of a line; the mark begins one.
 if [ -s "$dir/log" ] && [ "$(tail -c 1 "$dir/log" | wc -l)" = 0 ]; then echo; fi
-echo "{result}$(cat "$dir/result" 2>/dev/null || echo lost)"
+result=$(cat "$dir/result" 2>/dev/null)
+if [ "$result" != 0 ] && [ "$(df -k --output=avail "$dir" | tail -n 1)" -lt 1024 ]; then echo '{full}'; fi
+echo "{result}${{result:-lost}}"
 """
 
 
@@ -87,11 +101,13 @@ class Ended(NamedTuple):
 
     attached_tag: the tag of the work that was running already, or None when ours was started.
     prepared: the status of the preparation when it failed, else None; `status` is then -1.
+    full: it failed, and the disk has no room (status -1 when that left no trace of the end either).
     """
 
     status: int
     attached_tag: str | None
     prepared: int | None = None
+    full: bool = False
 
 
 def start_script(work: Work) -> str:
@@ -103,10 +119,14 @@ def start_script(work: Work) -> str:
         attached=ATTACHED,
         end=_END,
         script=work.script,
-        prepare=_PREPARE.format(prepare=work.prepare, mark=PREPARED) if work.prepare else "",
+        prepare=_PREPARE.format(prepare=work.prepare, mark=PREPARED, full=FULL) if work.prepare else "",
         properties=" ".join(f"-p {shlex.quote(item)}" for item in work.properties),
     )
-    return "\n".join(f"{k}={shlex.quote(v)}" for k, v in head.items()) + start + _FOLLOW.format(result=RESULT)
+    return (
+        "\n".join(f"{k}={shlex.quote(v)}" for k, v in head.items())
+        + start
+        + _FOLLOW.format(result=RESULT, full=FULL)
+    )
 
 
 async def run_unit(
@@ -122,10 +142,13 @@ async def run_unit(
     result = ""
     attached: str | None = None
     prepared: int | None = None
+    full = False
 
     def line(text: str) -> None:
-        nonlocal result, attached, prepared
-        if text.startswith(RESULT):
+        nonlocal result, attached, prepared, full
+        if text == FULL:
+            full = True
+        elif text.startswith(RESULT):
             result = text[len(RESULT) :]
         elif text.startswith(ATTACHED):
             attached = text[len(ATTACHED) :]
@@ -137,16 +160,18 @@ async def run_unit(
 
     await machine.stream(start_script(work), line, what=f"starting {work.unit}")
     if prepared is not None:
-        return Ended(-1, attached, prepared)
+        return Ended(-1, attached, prepared, full)
     if not result.lstrip("-").isdigit():
+        if full:
+            return Ended(-1, attached, full=True)
         raise MachineError(
             f"{work.unit} was cut off on the machine before it could finish",
             where=machine.label,
-            cure=f"`journalctl -u {work.unit}` on the machine tells why (out of memory? a reboot?); "
+            cure=f"`journalctl -u {work.unit}` on the machine tells why (out of memory? a full disk? a reboot?); "
             "run the same command again to go on.",
             retryable=True,
         )
-    return Ended(int(result), attached)
+    return Ended(int(result), attached, full=full)
 
 
 async def follow(machine: Machine, unit: str, directory: str, on_line: Callable[[str], None]) -> None:
@@ -154,7 +179,7 @@ async def follow(machine: Machine, unit: str, directory: str, on_line: Callable[
     head = f"unit={shlex.quote(unit)}\ndir={shlex.quote(directory)}\n"
 
     def line(text: str) -> None:
-        if not text.startswith(RESULT):
+        if text != FULL and not text.startswith(RESULT):
             on_line(text)
 
-    await machine.stream(head + _FOLLOW.format(result=RESULT), line, what=f"following {unit}")
+    await machine.stream(head + _FOLLOW.format(result=RESULT, full=FULL), line, what=f"following {unit}")

@@ -127,6 +127,14 @@ async def build(
             serving=serving,
             cure="Agree on who goes first, then run `rehost up` again.",
         )
+    if ended.full:
+        raise BuildFailed(
+            f"the image of {app} could not be built: {units.DISK_FULL}",
+            where=machine.label,
+            serving=serving,
+            detail="\n".join(lines[-LAST_LINES:]),
+            cure=units.MORE_DISK,
+        )
     if ended.status != 0:
         step = failing_step(lines)
         raise BuildFailed(

@@ -15,6 +15,7 @@ class Settings(NamedTuple):
     """What of a release is neither image nor environment. memory in bytes, times in seconds.
 
     health: the path that the gate asks; statuses from health_low to health_high count as healthy.
+    volumes: "name:/path in the container".
     """
 
     port: int
@@ -25,13 +26,17 @@ class Settings(NamedTuple):
     health_deadline: int
     memory: int
     stop_grace: int
+    volumes: tuple[str, ...] = ()
 
     def as_json(self) -> dict[str, Any]:
-        return self._asdict()
+        # Without volumes a record looks as those from before there were any.
+        rest = {name: value for name, value in self._asdict().items() if name != "volumes"}
+        return {**rest, "volumes": list(self.volumes)} if self.volumes else rest
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Settings:
-        return cls(**{name: data[name] for name in cls._fields})
+        known = {name: data[name] for name in cls._fields if name != "volumes"}
+        return cls(**known, volumes=tuple(data.get("volumes", ())))
 
 
 class Revision(NamedTuple):
@@ -42,9 +47,15 @@ class Revision(NamedTuple):
     dirty: bool
 
 
-def environment(values: Mapping[str, Secret], port: int) -> dict[str, Secret]:
-    """What the container gets: the user's variables, and PORT when they don't name it."""
-    return {"PORT": Secret(str(port)), **values}
+def environment(
+    values: Mapping[str, Secret], port: int, platform: Mapping[str, str] | None = None
+) -> dict[str, Secret]:
+    """What the container gets: the user's variables, and PORT and `platform` where they don't name them.
+
+    platform: what the sources expect of the platform that they ran on (project/platform.py).
+    """
+    expected = {name: Secret(value) for name, value in (platform or {}).items()}
+    return {"PORT": Secret(str(port)), **expected, **values}
 
 
 def fingerprints(values: Mapping[str, Secret], salt: str) -> dict[str, str]:
@@ -84,8 +95,25 @@ def container_body(
             "RestartPolicy": {"Name": "no"},
             "SecurityOpt": ["no-new-privileges:true"],
             "PortBindings": {port: [{"HostIp": "127.0.0.1", "HostPort": str(host_port)}]},
+            "Mounts": [_mount(app, volume) for volume in settings.volumes],
             "LogConfig": {"Type": "json-file", "Config": {"max-size": "10m", "max-file": "10"}},
         },
+    }
+
+
+def volume_name(app: str, name: str) -> str:
+    """Docker's name for an app's volume. No app's name holds a dot, so no two apps meet in one volume."""
+    return f"{app}.{name}"
+
+
+def _mount(app: str, volume: str) -> dict[str, Any]:
+    """Engine API 1.41, `Mount`. Docker makes the volume where it is not there."""
+    name, _, path = volume.partition(":")
+    return {
+        "Type": "volume",
+        "Source": volume_name(app, name),
+        "Target": path,
+        "VolumeOptions": {"Labels": {"rehost.app": app}},
     }
 
 

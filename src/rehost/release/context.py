@@ -27,6 +27,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Literal, NamedTuple
 
+from rehost.project import platform
 from rehost.release import dockerignore
 from rehost.release.dockerignore import Ignore, Marks
 from rehost.run.errors import Refused, RehostError, UsageError
@@ -35,7 +36,7 @@ from rehost.run.errors import Refused, RehostError, UsageError
 VERSION = 1
 STATE = ".rehost"
 CACHE = "cache/context.json"
-CACHE_VERSION = 1
+CACHE_VERSION = 2
 
 Kind = Literal["file", "dir", "symlink"]
 
@@ -57,12 +58,16 @@ class Entry(NamedTuple):
 
 @dataclass(frozen=True)
 class Context:
-    """What is built: the entries, sorted by the bytes of their paths; the Dockerfile; the build arguments."""
+    """What is built: the entries, sorted by the bytes of their paths; the Dockerfile; the build arguments.
+
+    platform: the variables of Render's own that the files name (project/platform.py).
+    """
 
     root: Path
     entries: tuple[Entry, ...]
     dockerfile: bytes
     args: tuple[tuple[str, str], ...] = ()
+    platform: frozenset[str] = frozenset()
 
     @cached_property
     def digest(self) -> str:
@@ -125,7 +130,7 @@ def read(
     found = _walk(root, ignore, (project / STATE).resolve())
     _refuse_special(found)
     hashes = _Hashes(project / STATE / CACHE)
-    entries, suspects = [], {}
+    entries, suspects, named = [], {}, set(platform.mentioned("Dockerfile", text))
     for path in sorted(found, key=os.fsencode):
         info = found[path]
         mode = stat.S_IMODE(info.st_mode)
@@ -136,11 +141,21 @@ def read(
         else:
             known = hashes.of(root, path, info)
             entries.append(Entry(path, "file", mode, info.st_size, known.sha256))
+            if known.platform:
+                named.update(known.platform.split(","))
             if reason := _suspicious_name(posixpath.basename(path)) or known.secret:
                 suspects[path] = reason
     hashes.save()
     _refuse_suspects(suspects, allow, ignore_file.name if ignore_file else dockerignore.NAME)
-    return Context(root, tuple(entries), text, tuple(sorted((args or {}).items())))
+    return Context(root, tuple(entries), text, tuple(sorted((args or {}).items())), frozenset(named))
+
+
+def names(project: Path, *, context: str = ".", dockerfile: str = "Dockerfile") -> frozenset[str]:
+    """The paths that travel, relative to the context; nothing is read or refused. Raises UsageError."""
+    root = (project / context).resolve()
+    ignore_file = dockerignore.find(root, _dockerfile(project / dockerfile)[1])
+    ignore = dockerignore.parse(ignore_file.read_bytes(), str(ignore_file)) if ignore_file else Ignore()
+    return frozenset(_walk(root, ignore, (project / STATE).resolve()))
 
 
 def _dockerfile(file: Path) -> tuple[bytes, Path]:
@@ -288,10 +303,13 @@ def _refuse_suspects(suspects: Mapping[str, str], allow: Collection[str], ignore
 
 
 class _Known(NamedTuple):
-    """What a file's bytes tell: their hash, and why they look like a secret (empty: they don't)."""
+    """What a file's bytes tell: their hash, why they look like a secret (empty: they don't), and the names of
+    Render's variables in them, with commas between.
+    """
 
     sha256: str
     secret: str
+    platform: str
 
 
 class _Hashes:
@@ -317,9 +335,9 @@ class _Hashes:
     def of(self, root: Path, path: str, info: os.stat_result) -> _Known:
         key = [info.st_size, info.st_mtime_ns, info.st_ino, info.st_ctime_ns]
         before = self._before.get(path)
-        if isinstance(before, list) and before[:4] == key and len(before) == 6:
+        if isinstance(before, list) and before[:4] == key and len(before) == 7:
             self._kept[path] = before
-            return _Known(str(before[4]), str(before[5]))
+            return _Known(str(before[4]), str(before[5]), str(before[6]))
         now = time.time_ns()
         known = _hash(root, path, info)
         if info.st_ctime_ns < now - self.TOO_FRESH:
@@ -350,6 +368,7 @@ def _hash(root: Path, path: str, info: os.stat_result) -> _Known:
     try:
         chunk = os.read(opened, 1 << 20)
         secret = _suspicious_content(chunk)
+        named = ",".join(sorted(platform.mentioned(path, chunk)))
         digest = hashlib.sha256(chunk)
         length = len(chunk)
         while chunk and length < info.st_size:
@@ -361,4 +380,4 @@ def _hash(root: Path, path: str, info: os.stat_result) -> _Known:
         os.close(opened)
     if length != info.st_size or (after.st_mtime_ns, after.st_ino) != (info.st_mtime_ns, info.st_ino):
         raise changed(root, path)
-    return _Known(digest.hexdigest(), secret)
+    return _Known(digest.hexdigest(), secret, named)

@@ -81,6 +81,12 @@ def release_changes(desired: Desired, record: Mapping[str, Any]) -> list[Change]
     return changes
 
 
+def first_changes(desired: Desired) -> tuple[Change, ...]:
+    """What a first release leaves on the machine for good: its volumes."""
+    volumes = desired.settings.volumes
+    return (Change("volumes", None, list(volumes)),) if volumes else ()
+
+
 def plan(desired: Desired, state: MachineState | None) -> list[Action]:
     """The steps to the desired release. `state` None stands for a machine yet to be made."""
     app = desired.app
@@ -89,12 +95,12 @@ def plan(desired: Desired, state: MachineState | None) -> list[Action]:
         return [
             Action(SHIP, "run", "send the build context", needs=needs),
             Action(BUILD, "run", f"build the image of {app}", needs=(SHIP,)),
-            Action(RELEASE, "create", f"release 1 of {app}", needs=(BUILD,)),
+            Action(RELEASE, "create", f"release 1 of {app}", first_changes(desired), needs=(BUILD,)),
         ]
     actions: list[Action] = []
     check_names(desired, state)
     now = current(state)
-    changes = release_changes(desired, now.record) if now else []
+    changes = release_changes(desired, now.record) if now else [*first_changes(desired)]
     down = now is not None and not serving(state, app)
     if down:
         changes.append(Change("container", "not running", "running"))

@@ -12,8 +12,7 @@ name=$APP-$N
 answer=$dir/answer
 
 mark() {
-  printf '%s\n' "$2" >"$home/releases/$1/state.new"
-  mv "$home/releases/$1/state.new" "$home/releases/$1/state"
+  printf '%s\n' "$2" >"$home/releases/$1/state.new" && mv "$home/releases/$1/state.new" "$home/releases/$1/state"
 }
 # say WORD TEXT: one line. Not by echo, which would take what an app says for escapes.
 say() { printf '%s %s\n' "$1" "$(printf '%s' "$2" | tr '\n' ' ')"; }
@@ -78,7 +77,16 @@ else
   docker update --restart no "$name" >/dev/null
 fi
 echo "@step starting container $name"
-if ! docker start "$name" >/dev/null 2>"$answer"; then fail "Docker did not start the container: $(head -c 500 "$answer")"; fi
+if ! docker start "$name" >/dev/null 2>"$answer"; then
+  # A Docker that was cut off while it started a container gives its port back only when it starts anew. The
+  # containers run on meanwhile (live-restore).
+  if grep -q 'port is already allocated' "$answer" && [ -z "$(docker ps -q --filter "publish=$PORT")" ]; then
+    echo "@step restarting Docker: it holds port $PORT for a container that is gone"
+    systemctl restart docker.service
+    docker start "$name" >/dev/null 2>"$answer" && : >"$answer"
+  fi
+  if [ -s "$answer" ]; then fail "Docker did not start the container: $(head -c 500 "$answer")"; fi
+fi
 
 echo "@step waiting for http://127.0.0.1:$PORT$HEALTH to answer $LOW-$HIGH"
 begin=$(date +%s)
@@ -90,8 +98,9 @@ while :; do
     say @try "healthy after ${waited}s: $(heard)"
     break
   fi
-  running=$(docker inspect -f '{{.State.Running}} {{.State.ExitCode}} {{.State.OOMKilled}}' "$name")
+  running=$(docker inspect -f '{{.State.Running}} {{.State.ExitCode}} {{.State.OOMKilled}}' "$name" 2>/dev/null)
   case $running in
+    '') code='Docker does not answer' text= ;; # it may be starting anew; the container lives on meanwhile
     true*) ;;
     *true) fail "the container ran out of its memory limit" ;;
     *) fail "the container ended by itself with status $(echo "$running" | cut -d' ' -f2)" ;;
@@ -116,9 +125,11 @@ docker update --restart unless-stopped "$name" >/dev/null || fail 'Docker did no
 # rename (to b) or one removal (to a) moves the traffic; the file's content is the record of which release it is.
 echo "@step switching the traffic to release $N"
 mkdir -p "$live"
-chmod 755 "$home" "$live"
-printf '%s\n' "$N" >"$live/.next"
+chmod 755 "${home%/*}" "$home" "$live"
+# A full disk takes no byte, but gives an empty file.
+printf '%s\n' "$N" >"$live/.next" || fail "$live/.next could not be written: is the machine's disk full?"
 chmod 644 "$live/.next"
+if [ "$now" = b ]; then ln -f "$live/b" "$live/.back"; fi
 if [ "$SLOT" = b ]; then
   mv "$live/.next" "$live/b"
 else
@@ -131,9 +142,7 @@ ask "http://127.0.0.1:80$HEALTH" "$PROXY_HOST"
 if ! healthy; then
   if [ -n "$old" ]; then
     if [ "$now" = b ]; then
-      printf '%s\n' "$old" >"$live/.next"
-      chmod 644 "$live/.next"
-      mv "$live/.next" "$live/b"
+      mv "$live/.back" "$live/b"
     else
       rm -f "$live/b"
     fi
@@ -142,6 +151,7 @@ if ! healthy; then
   rm -f "$live/a" "$live/b"
   fail "through the proxy, $HEALTH gave $(heard)"
 fi
+rm -f "$live/.back"
 mark "$N" live
 say @live "$N $(heard)"
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 import secrets
 import shlex
 import time
@@ -20,6 +21,12 @@ from rehost.release import decide
 from rehost.release.container import Revision, Settings, container_body, fingerprints
 from rehost.run.errors import Refused, RehostError
 
+# What release.sh and docker(1) say when Docker itself is not there.
+_AWAY: Final = re.compile(r"Docker.*(no answer|does not answer|error during connect|[Cc]annot connect)")
+_DOCKER_AWAY: Final = (
+    "Run `rehost up` again: it starts Docker where it does not run (`systemctl status docker` there)."
+)
+_MEND: Final = "Mend the cause (the app's own last lines are shown), then run `rehost up` again."
 _TAKEN: Final = 71
 _OVERTAKEN: Final = 4  # of release.sh
 
@@ -166,6 +173,14 @@ async def switch(
         prepare=prepare,
     )
     ended = await units.run_unit(machine, work, line)
+    if ended.full:
+        raise ReleaseFailed(
+            f"release {order.number} of {order.app} was not made: {units.DISK_FULL}",
+            where=machine.label,
+            serving=serving,
+            detail="\n".join(seen.log),
+            cure=units.MORE_DISK,
+        )
     if ended.prepared not in (0, None):
         raise Refused(
             f"release {order.number} was made by somebody else meanwhile."
@@ -193,7 +208,7 @@ async def switch(
             where=machine.label,
             serving=serving,
             detail="\n".join(seen.log),
-            cure="Mend the cause (the app's own last lines are shown), then run `rehost up` again.",
+            cure=_DOCKER_AWAY if _AWAY.search(seen.reason) else _MEND,
         )
     return seen
 

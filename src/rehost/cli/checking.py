@@ -1,0 +1,102 @@
+"""What `rehost check` finds in the files alone: env files, Dockerfile, context, the sources and who calls them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from rehost.project import dockerfile, dotenv, platform
+from rehost.project.config import Project
+from rehost.release import check as release_check
+from rehost.release import context
+from rehost.run.errors import RehostError, UsageError
+from rehost.run.findings import Finding
+from rehost.source import callers, contract, contract_files, parity, parity_blueprint
+from rehost.source.contract_files import Sources
+
+
+def findings(project: Project, elsewhere: Sequence[Path] = ()) -> list[Finding]:
+    """elsewhere: other checkouts in which to look for callers. Reads files, changes none but the hashes' cache.
+
+    Raises UsageError when one of those is no directory.
+    """
+    for directory in elsewhere:
+        if not directory.is_dir():
+            raise UsageError(
+                "there is no such directory.", cure="Name the checkout of a caller.", where=str(directory)
+            )
+    here = contract_files.load(project.directory.resolve())
+    return [
+        *release_check.findings(project),
+        *_sources(project, here),
+        *_callers(project, here, elsewhere),
+    ]
+
+
+def _sources(project: Project, here: Sources) -> list[Finding]:
+    """What the code demands, and what it relied on. Says nothing where another finding tells why it cannot."""
+    try:
+        root = project.context.resolve()
+        built = (here if root == here.root else contract_files.load(root)).only(
+            context.names(
+                project.directory, context=project.build.context, dockerfile=project.build.dockerfile
+            )
+        )
+        environment = dotenv.read_env(project)
+    except UsageError:
+        return []  # the context, or an env file: told already, with its cure
+    try:
+        image = dockerfile.read(project.dockerfile, project.build.dockerfile, project.build.args)
+    except RehostError:
+        image = None  # told already
+    found = contract.examples(contract.read(built), here)
+    # That a required variable is empty is told already.
+    given = {
+        name: bool(value.reveal()) or name in project.env.required
+        for name, value in environment.values.items()
+    }
+    named = {name for path, text in built.texts.items() for name in platform.mentioned(path, text)}
+    by_others = {"PORT", *(image.env if image else {}), *platform.values(named, project)}
+    services = (
+        parity_blueprint.services(project.directory / project.source.blueprint, project.app)
+        if project.source.blueprint
+        else ()
+    )
+    app = parity.App(
+        project,
+        built,
+        image,
+        frozenset(given),
+        services,
+        parity.atlas({name: value.reveal() for name, value in environment.values.items()}),
+    )
+    all_found = [
+        *contract.findings(found, given, by_others, contract.words(built, given)),
+        *parity.findings(app),
+    ]
+    left = built.left + found.left
+    if left:
+        all_found.append(
+            Finding("ok", f"{left} files were too large, or too many, to look for variables in", where="env")
+        )
+    return all_found
+
+
+def _callers(project: Project, here: Sources, elsewhere: Sequence[Path]) -> list[Finding]:
+    services = (
+        parity_blueprint.services(project.directory / project.source.blueprint, project.app)
+        if project.source.blueprint
+        else ()
+    )
+    own = callers.old_names(project.source.url, [str(each.get("name", "")) for each in services[:1]])
+    # The env files' values are looked at by name already.
+    here = here.only({path for path in here.texts if path not in project.env.files})
+    found = callers.findings(callers.find(here, own), own)
+    for directory in elsewhere:
+        there: Sources = contract_files.load(directory.resolve())
+        of_it = callers.find(there, own)
+        found += callers.findings(of_it, own, str(directory))
+        if not of_it:
+            names = ", ".join(sorted(own)) or "onrender.com"
+            found.append(Finding("ok", f"nothing in {directory} names {names}", where=str(directory)))
+    return found

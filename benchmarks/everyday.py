@@ -1,7 +1,7 @@
 """What a person waits for every day, beside a bare `ssh true` to the same machine. Prints medians and ratios.
 
-Once on an e2-micro, whose three quarters of a core are part of each wait, and once on an e2-medium, which is not the
-narrow place. Needs a lab (root). Figures of one run are comparable with each other only.
+Once on an e2-micro and once on an e2-medium: both burst to two processors, and the former has a quarter of one when
+its credit is used. Needs a lab (root). Figures of one run are comparable with each other only.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-sys.path[:0] = [str(Path(__file__).resolve().parents[1] / "tests" / "lab")]
+sys.path[:0] = [str(Path(__file__).resolve().parents[1] / "tests" / kind) for kind in ("lab", "unit")]
 
 from rehost.lab import control
 from suite import REPOSITORY, Laptop

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import shutil
 import time
-from pathlib import Path
 from typing import Literal
 
 from fastapi import APIRouter, Response
@@ -13,11 +11,12 @@ from pydantic import BaseModel
 
 from app.build import Build
 from app.cache import CacheStatus
-from app.services import FromApp
+from app.contents import LEFT_FREE_BYTES
+from app.services import FromApp, Services
 
-router = APIRouter()
+router = APIRouter(tags=["operations"])
 
-LOW_DISK_BYTES = 200 * 1024 * 1024
+_PROMETHEUS = "text/plain; version=0.0.4; charset=utf-8"
 
 
 class Greeting(BaseModel):
@@ -41,9 +40,9 @@ class CacheHealth(BaseModel):
 
 
 class DiskHealth(BaseModel):
-    """The disk that the process runs on. Low space is told, and no reason to be unhealthy."""
+    """The disk of the data directory. Low space ends uploads, and is no reason to be unhealthy."""
 
-    status: Literal["ok", "low"]
+    status: Literal["ok", "low", "lost"]
     free_bytes: int
 
 
@@ -78,7 +77,6 @@ async def health(services: FromApp, response: Response) -> Health:
     if not serving:
         response.status_code = 503
     response.headers["Cache-Control"] = "no-store"
-    free = shutil.disk_usage(Path(__file__).parent).free
     return Health(
         status="ok" if serving else "failing",
         database=DatabaseHealth(
@@ -86,8 +84,22 @@ async def health(services: FromApp, response: Response) -> Health:
             indexes="ready" if services.database.prepared else "pending",
         ),
         cache=CacheHealth(status=cache),
-        disk=DiskHealth(status="ok" if free >= LOW_DISK_BYTES else "low", free_bytes=free),
+        disk=_disk(services),
     )
+
+
+@router.get("/metrics", response_class=Response, responses={200: {"content": {_PROMETHEUS: {}}}})
+async def metrics(services: FromApp) -> Response:
+    """Show the counters of this process, for Prometheus."""
+    return Response(services.metrics.text(), media_type=_PROMETHEUS)
+
+
+def _disk(services: Services) -> DiskHealth:
+    try:
+        free = services.contents.free_bytes()
+    except OSError:
+        return DiskHealth(status="lost", free_bytes=0)
+    return DiskHealth(status="ok" if free >= LEFT_FREE_BYTES else "low", free_bytes=free)
 
 
 @router.get("/status")

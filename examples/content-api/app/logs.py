@@ -6,13 +6,20 @@ import json
 import logging
 import sys
 from collections.abc import Sequence
+from contextvars import ContextVar
 from datetime import UTC, datetime
 
 MASK = "***"
 
+# The request that is being answered; what is logged meanwhile bears its id.
+request_id: ContextVar[str | None] = ContextVar("request_id", default=None)
+
 
 class JsonLines(logging.Formatter):
-    """Formats a record as {"time", "level", "logger", "message"[, "error"]}, secrets replaced by ***."""
+    """Formats a record as {"time", "level", "logger", "message"[, "request_id"][, ...][, "error"]}.
+
+    Secrets become ***. A record made with `extra={"fields": {...}}` has those fields as well.
+    """
 
     def __init__(self, secrets: Sequence[str]) -> None:
         super().__init__()
@@ -22,12 +29,16 @@ class JsonLines(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """One line, whatever the message holds."""
-        entry = {
+        entry: dict[str, object] = {
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname.lower(),
             "logger": record.name,
             "message": self._masked(record.getMessage()),
         }
+        if (current := request_id.get()) is not None:
+            entry["request_id"] = self._masked(current)
+        for name, value in getattr(record, "fields", {}).items():
+            entry[name] = self._masked(value) if isinstance(value, str) else value
         if record.exc_info:
             entry["error"] = self._masked(self.formatException(record.exc_info))
         return json.dumps(entry, ensure_ascii=False)

@@ -11,8 +11,10 @@ from types import FrameType
 import uvicorn
 from fastapi import FastAPI
 from fastapi.middleware.cors import CORSMiddleware
+from starlette.middleware.body_limit import RequestBodyLimitMiddleware
 
-from app import health, logs, posts
+from app import accounts, comments, files, health, logs, posts, reactions, stats
+from app.envelope import Envelope
 from app.errors import answer_errors
 from app.services import Services
 from app.settings import ConfigurationError, load
@@ -34,7 +36,6 @@ def create_app(services: Services) -> FastAPI:
         title="Content Management API",
         version=services.build.version if services.build else "unknown",
         lifespan=lifespan,
-        max_body_size=LARGEST_BODY,
         redirect_slashes=False,
         docs_url="/docs" if settings.enable_docs else None,
         redoc_url=None,
@@ -47,10 +48,14 @@ def create_app(services: Services) -> FastAPI:
             CORSMiddleware,
             allow_origins=settings.allowed_origins,
             allow_methods=["GET", "POST", "PUT", "PATCH", "DELETE"],
-            allow_headers=["Authorization", "Content-Type"],
+            allow_headers=["Authorization", "Content-Type", "X-Request-ID", "Range"],
+            expose_headers=["X-Request-ID", "Location", "Retry-After", "Content-Range"],
         )
-    app.include_router(health.router)
-    app.include_router(posts.router)
+    # Not the framework's own setting, which would stand around the envelope; /files raises the limit for itself.
+    app.add_middleware(RequestBodyLimitMiddleware, max_body_size=LARGEST_BODY)
+    app.add_middleware(Envelope, metrics=services.metrics)  # the last one added is the outermost
+    for module in (health, accounts, posts, comments, reactions, files, stats):
+        app.include_router(module.router)
     return app
 
 
@@ -61,6 +66,7 @@ def run() -> None:
         settings = load()
         logs.set_up(settings.log_level, settings.secrets())
         services = Services.of(settings)
+        services.contents.prepare()
     except ConfigurationError as error:
         for problem in error.problems:
             sys.stderr.write(f"content-api cannot start: {problem}\n")
@@ -70,6 +76,7 @@ def run() -> None:
         host=settings.host,
         port=settings.port,
         log_config=None,  # the handlers are ours
+        access_log=False,  # so are the lines of the requests
         server_header=False,
         proxy_headers=True,  # believed from FORWARDED_ALLOW_IPS alone, a variable of uvicorn's own
         timeout_graceful_shutdown=GRACE_SECONDS,

@@ -1,4 +1,4 @@
-"""What a request may use: made once at start, closed at the end, handed to routes as a dependency."""
+"""What the request handlers work with: made once at start, handed to the routes as a dependency."""
 
 from __future__ import annotations
 
@@ -13,30 +13,44 @@ from fastapi import Depends, Request
 
 from app.build import Build, read_build
 from app.cache import Cache
+from app.contents import Contents
 from app.database import Database
+from app.login_limit import LoginLimit
+from app.metrics import Metrics
+from app.passwords import Passwords
 from app.settings import Settings
+from app.tokens import TokenMaker
 
 
 @dataclass(frozen=True)
 class Services:
-    """The process's settings, clients and build."""
+    """The process's settings, clients, build and counters."""
 
     settings: Settings
     database: Database
     cache: Cache
+    contents: Contents
+    tokens: TokenMaker
+    metrics: Metrics
     build: Build | None
+    passwords: Passwords = field(default_factory=Passwords)
+    login_limit: LoginLimit = field(default_factory=LoginLimit)
     started: float = field(default_factory=time.monotonic)
 
     @classmethod
     def of(cls, settings: Settings) -> Services:
         """Make the clients, without connecting. Raises ConfigurationError."""
         redis_url = settings.redis_url
+        metrics = Metrics()
         return cls(
             settings=settings,
             database=Database(
                 settings.mongodb_url.get_secret_value(), settings.database_name, settings.collections
             ),
-            cache=Cache(redis_url.get_secret_value() if redis_url else None),
+            cache=Cache(redis_url.get_secret_value() if redis_url else None, metrics),
+            contents=Contents(settings.data_directory),
+            tokens=TokenMaker(settings.secret_key.get_secret_value()),
+            metrics=metrics,
             build=read_build(),
         )
 

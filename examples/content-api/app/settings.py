@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Literal
 from urllib.parse import unquote, urlsplit
 
@@ -15,6 +16,7 @@ from pydantic import Field, SecretStr, ValidationError, ValidationInfo, field_va
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+MOST_UPLOAD_MB = 100
 SHORTEST_MASKED = 4  # masking a password of one or two letters would make the logs unreadable
 
 
@@ -71,6 +73,8 @@ class Settings(BaseSettings):
         "info", description="one of debug, info, warning, error"
     )
     max_comment_depth: int = Field(3, ge=1, le=10, description="how deep comments nest, 1 to 10")
+    data_directory: Path = Field(Path("data"), description="the directory that keeps uploaded files")
+    max_upload_mb: int = Field(10, ge=1, le=MOST_UPLOAD_MB, description="largest upload, 1 to 100 MB")
     enable_docs: bool = Field(
         False, description="true or false: serve the interactive documentation at /docs"
     )

@@ -13,14 +13,26 @@ import socket
 import subprocess
 import sys
 import time
+import uuid
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import httpx
 
 ROOT = Path(__file__).parent.parent
 DEADLINE = 20.0  # seconds; generous, because nothing here waits for it unless something is broken
+PASSWORD = "correct horse battery"
 SECRET_KEY = "0123456789abcdef0123456789abcdef-key"
+
+
+# Under `coverage run`, the API's processes are measured too.
+MEASURED = (
+    ["-m", "coverage", "run", f"--rcfile={ROOT / 'pyproject.toml'}", f"--data-file={ROOT / '.coverage'}"]
+    if os.environ.get("COVERAGE_RUN")
+    else []
+)
 
 
 def free_port() -> int:
@@ -75,6 +87,11 @@ class Process:
     def wait(self) -> int:
         return self._process.wait(DEADLINE)
 
+    def kill(self) -> None:
+        """End the process as a crash would."""
+        self._process.kill()
+        self._process.wait()
+
     def stop(self) -> int:
         """End the process; -9 when it had to be killed."""
         self._process.terminate()
@@ -114,23 +131,75 @@ def environment(**variables: str) -> dict[str, str]:
     return {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1", **variables}
 
 
+@dataclass(frozen=True)
+class User:
+    """A user, and a client that sends its access token."""
+
+    handle: str
+    refresh_token: str
+    http: httpx.Client
+
+    def write_post(self, title: str | None = None, **fields: object) -> dict[str, Any]:
+        new = {"title": title or f"Post {uuid.uuid4().hex}", "body": "Text.", **fields}
+        answer = self.http.post("/posts", json=new)
+        assert answer.status_code == 201, answer.text
+        return dict(answer.json())
+
+
 class Api(Process):
     """`python -m app`, as the image starts it."""
 
     def __init__(self, directory: Path, **variables: str) -> None:
         port = free_port()
-        env = environment(SECRET_KEY=SECRET_KEY, PORT=str(port), **variables)
+        defaults = {"SECRET_KEY": SECRET_KEY, "DATA_DIRECTORY": str(directory / "data")}
+        env = environment(**{**defaults, **variables}, PORT=str(port))
         directory.mkdir(parents=True, exist_ok=True)
-        super().__init__([sys.executable, "-m", "app"], port, directory / "api.out", env)
+        self.variables = {"MONGODB_URL": env["MONGODB_URL"], "SECRET_KEY": env["SECRET_KEY"]}
+        if "DATABASE_NAME" in env:
+            self.variables["DATABASE_NAME"] = env["DATABASE_NAME"]
+        super().__init__([sys.executable, *MEASURED, "-m", "app"], port, directory / "api.out", env)
+        self.data = Path(env["DATA_DIRECTORY"])
+        self._clients: list[httpx.Client] = []
+        self.http = self.client()
+        self._user: User | None = None
+
+    def client(self, **headers: str) -> httpx.Client:
+        """A client of its own; closed when the API is stopped."""
         # The environment's proxies are not for our own loopback.
-        self.http = httpx.Client(base_url=f"http://127.0.0.1:{port}", trust_env=False, timeout=DEADLINE)
+        client = httpx.Client(
+            base_url=f"http://127.0.0.1:{self.port}", trust_env=False, timeout=DEADLINE, headers=headers
+        )
+        self._clients.append(client)
+        return client
+
+    def sign_up(self, handle: str | None = None) -> User:
+        """A new user, logged in."""
+        handle = handle or f"u_{uuid.uuid4().hex[:20]}"
+        new = {"handle": handle, "email": f"{handle}@example.com", "password": PASSWORD}
+        self.http.post("/auth/register", json=new).raise_for_status()
+        return self.log_in(handle)
+
+    def log_in(self, handle: str, password: str = PASSWORD) -> User:
+        answer = self.http.post("/auth/login", json={"handle": handle, "password": password})
+        assert answer.status_code == 200, answer.text
+        tokens = answer.json()
+        return User(
+            handle, tokens["refresh_token"], self.client(Authorization=f"Bearer {tokens['access_token']}")
+        )
+
+    @property
+    def user(self) -> User:
+        """One user for the tests that do not care who writes."""
+        if self._user is None:
+            self._user = self.sign_up()
+        return self._user
 
     def healthy(self) -> bool:
         return self.http.get("/health").status_code == 200
 
     def stop(self) -> int:
-        if hasattr(self, "http"):
-            self.http.close()
+        for client in getattr(self, "_clients", []):
+            client.close()
         return super().stop()
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from app.build import BUILD_FILE, Build, read_build
-from processes import ROOT, Api, Mongo, StartApi, eventually, free_port
+from processes import PASSWORD, ROOT, Api, Mongo, StartApi, eventually, free_port
 
 
 def test_the_root_answers_exactly(shared_api: Api) -> None:
@@ -37,7 +37,7 @@ def test_the_database_is_stopped_and_comes_back(start_api: StartApi, tmp_path: P
     try:
         api = start_api(MONGODB_URL=mongo.url)
         eventually("healthy", api.healthy)
-        api.http.post("/posts", json={"title": "Before", "body": "x"}).raise_for_status()
+        api.user.http.post("/posts", json={"title": "Before", "body": "x"}).raise_for_status()
         mongo.stop()
         for _ in range(3):
             answer = api.http.get("/health")
@@ -56,7 +56,8 @@ def test_the_database_is_stopped_and_comes_back(start_api: StartApi, tmp_path: P
 
 def test_without_a_database_reads_and_writes_are_503(start_api: StartApi) -> None:
     api = start_api(MONGODB_URL=f"mongodb://127.0.0.1:{free_port()}/?timeoutMS=200")
-    for answer in (api.http.get("/posts/x"), api.http.post("/posts", json={"title": "x", "body": "x"})):
+    new = {"handle": "someone", "email": "a@example.com", "password": PASSWORD}
+    for answer in (api.http.get("/posts/x"), api.http.post("/auth/register", json=new)):
         assert answer.status_code == 503
         assert answer.json() == {"detail": "The database cannot be reached."}
         assert answer.headers["retry-after"] == "5"

@@ -11,6 +11,7 @@ from dotenv import dotenv_values
 
 from app.cache import Cache
 from app.database import Database
+from app.metrics import Metrics
 from app.settings import ConfigurationError, Settings, load
 from processes import ROOT, SECRET_KEY, environment
 
@@ -92,7 +93,7 @@ def test_a_connection_string_that_the_driver_cannot_read_is_not_shown(
 
 def test_a_cache_address_that_cannot_be_read_is_not_shown() -> None:
     with pytest.raises(ConfigurationError, match="REDIS_URL is not valid") as refused:
-        Cache("redis://h:Zx9sentinel")
+        Cache("redis://h:Zx9sentinel", Metrics())
     assert "sentinel" not in str(refused.value)
 
 

@@ -11,7 +11,7 @@ from rehost.cli.site import Site
 from rehost.cloud import plan as cloud_plan
 from rehost.machine import bootstrap, units
 from rehost.machine.probe import MachineState
-from rehost.project import dockerfile, dotenv, platform
+from rehost.project import dotenv, platform
 from rehost.project.config import Project
 from rehost.release import context, decide
 from rehost.release.container import Settings, environment
@@ -58,6 +58,8 @@ def with_platform(
     """
     if not read.platform:
         return values
+    from rehost.project import dockerfile  # most apps name none of them, and do without
+
     image = dockerfile.parse(read.dockerfile.decode("utf-8-sig", "replace"), project.build.dockerfile).env
     expected = platform.values(read.platform - {*image}, project)
     return environment(values, project.run.port, expected)

@@ -32,11 +32,13 @@ from rehost.project.values import (
     ProjectId,
     Ranges,
     RelativePath,
+    RenderService,
     Statuses,
     Strings,
     Url,
     User,
     VariableNames,
+    Volumes,
     WebPath,
     Zone,
     one_of,
@@ -50,8 +52,9 @@ EXAMPLE = Path(__file__).with_name("example.toml")
 
 
 class Source(NamedTuple):
-    """Where the app runs today."""
+    """Where the app runs today. render: the ID of its service there."""
 
+    render: RenderService | None = None
     blueprint: RelativePath | None = None
     url: Url | None = None
 
@@ -93,7 +96,10 @@ class Build(NamedTuple):
 
 
 class Run(NamedTuple):
-    """How the container runs. memory is in bytes; health_deadline and stop_grace in seconds."""
+    """How the container runs. memory is in bytes; health_deadline and stop_grace in seconds.
+
+    volumes: "name:/path in the container".
+    """
 
     port: Port = 8080
     health: WebPath = "/"
@@ -103,6 +109,7 @@ class Run(NamedTuple):
     memory: Memory = 400 * MB
     stop_grace: Duration = 30
     keep: Annotated[int, whole(1, 100)] = 5
+    volumes: Volumes = ()
 
 
 class Env(NamedTuple):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import stat
 from pathlib import Path
 
-from rehost.project import dotenv, git
+from rehost.project import dotenv, env_values, git
 from rehost.project.config import Project
 from rehost.run.errors import UsageError
 from rehost.run.findings import Finding
@@ -28,6 +28,7 @@ def findings(project: Project) -> list[Finding]:
         project.env.files
     ):  # or else what is missing may stand in the file that was not read
         found += _of_required(project, dotenv.merge(files, project.env.required))
+    found += env_values.findings(dotenv.merge(files))
     return found
 
 

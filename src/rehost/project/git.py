@@ -17,6 +17,25 @@ def exposed(path: Path) -> bool:
     return _git(path, "check-ignore", "--quiet", "--", path.name) == 1
 
 
+def head(directory: Path) -> tuple[str, str]:
+    """The commit and the branch that are checked out; "" for each outside a checkout, or without git."""
+    try:
+        done = subprocess.run(
+            ["git", "rev-parse", "HEAD", "--abbrev-ref", "HEAD"],
+            cwd=directory,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            check=False,
+        )
+    except FileNotFoundError:
+        return "", ""
+    lines = done.stdout.decode().split() if done.returncode == 0 else []
+    if len(lines) != 2:
+        return "", ""
+    return lines[0], "" if lines[1] == "HEAD" else lines[1]  # "HEAD": on no branch
+
+
 def _git(path: Path, *arguments: str) -> int | None:
     try:
         done = subprocess.run(

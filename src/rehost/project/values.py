@@ -205,6 +205,25 @@ def _relative(value: str) -> str:
     return value
 
 
+def _volume(value: str) -> str:
+    name, colon, path = value.partition(":")
+    # Docker's own rule for a volume's name, in lower case and short: the app's name comes before it.
+    if not colon or re.fullmatch(r"[a-z0-9][a-z0-9_.-]{0,40}", name, re.ASCII) is None:
+        raise ValueError(f'"{value}" is not a volume; write a name, a colon and a path, as in "data:/data"')
+    if re.fullmatch(r"(/[A-Za-z0-9_.-]+)+", path, re.ASCII) is None or {".", ".."} & {*path.split("/")}:
+        raise ValueError(f'"{path}" is not a path in the container; it looks like "/data"')
+    return value
+
+
+def volumes(value: object) -> tuple[str, ...]:
+    found = several(checked(_volume))(value)
+    paths = [each.partition(":")[2] for each in found]
+    for path in paths:
+        if paths.count(path) > 1:
+            raise ValueError(f'two volumes stand at "{path}"; give each a path of its own')
+    return found
+
+
 def _web_path(value: str) -> str:
     if "://" in value:
         raise ValueError(f'"{value}" is a URL; write the path alone, as in "/health"')
@@ -262,6 +281,7 @@ Disk = Annotated[int, _disk]
 Port = Annotated[int, whole(1, 65535)]
 Strings = Annotated[tuple[str, ...], several(string)]
 Ranges = Annotated[tuple[str, ...], several(checked(_range))]
+Volumes = Annotated[tuple[str, ...], volumes]
 RelativePath = Annotated[str, checked(_relative)]
 web_path = checked(_web_path)
 WebPath = Annotated[str, web_path]
@@ -307,5 +327,8 @@ Address = Annotated[
         r"[A-Za-z0-9]([A-Za-z0-9._:-]*[A-Za-z0-9])?",
         "a name, an address or a Host of your ssh configuration alone; user and port have their own keys",
     ),
+]
+RenderService = Annotated[
+    str, matching(r"srv-[a-z0-9]+", 'the ID of a service at Render looks like "srv-d1k2m3n4p5q6r7s8t9u0"')
 ]
 User = Annotated[str, matching(r"[a-z_][a-z0-9_.-]*", 'the name of a user of the machine, "admin"')]

@@ -11,40 +11,90 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from rehost.project.dotenv import NAME
 from rehost.run.errors import UsageError
-from rehost.source import render, yaml_text
+from rehost.source import render, render_live, stores, yaml_text
+from rehost.source.render_export import Live
 from rehost.source.report import Import, Ledger, Settings
 from rehost.source.service import carry_field, kind_of
-from rehost.source.variables import carry_variables
+from rehost.source.variables import Moved, carry_live, carry_variables
 from rehost.source.yaml_text import Mapped, Text
 
 _GROUPS_OF_ITEMS = ("services", "databases", "envVarGroups")
+_Listed = tuple[str, Mapped]
 
 
 @dataclass(frozen=True, slots=True)
 class _Contents:
     """What the file lists, each with the name that the report gives it."""
 
-    services: list[tuple[str, Mapped]] = field(default_factory=list)
-    databases: list[tuple[str, Mapped]] = field(default_factory=list)
-    groups: list[tuple[str, Mapped]] = field(default_factory=list)
+    services: list[_Listed] = field(default_factory=list)
+    databases: list[_Listed] = field(default_factory=list)
+    groups: list[_Listed] = field(default_factory=list)
 
 
-def read(path: Path, service: str | None = None) -> Import:
+def read(path: Path, service: str | None = None, live: Live | None = None) -> Import:
     """The import of a file. Raises UsageError: not there, not YAML, or not clear which service is meant."""
+    return parse(text_of(path), service, path.name, live)
+
+
+def text_of(path: Path) -> str:
+    """A blueprint's text. Raises UsageError."""
     try:
-        text = path.read_bytes().decode("utf-8-sig")
+        return path.read_bytes().decode("utf-8-sig")
     except OSError as failed:
         raise UsageError(
             f"cannot be read: {failed.strerror}.", cure="Name the blueprint that is there.", where=str(path)
         ) from None
     except UnicodeDecodeError:
         raise UsageError("this is not UTF-8.", cure="Save the file as UTF-8.", where=str(path)) from None
-    return parse(text, service, path.name)
 
 
-def parse(text: str, service: str | None = None, file: str = "render.yaml") -> Import:
-    """The import of a text; `service` names the one that moves, where there are several."""
+def parse(
+    text: str, service: str | None = None, file: str = "render.yaml", live: Live | None = None
+) -> Import:
+    """The import of a text; `service` names the one that moves, where there are several.
+
+    live: the same service as it stands at Render. What it says counts, and what the file says otherwise is told.
+    """
+    contents, ledger = _contents(text, file)
+    if (
+        live is not None
+        and service is None
+        and any(name_of(each) == live.name for _, each in contents.services)
+    ):
+        service = live.name
+    place, chosen = _choose(contents.services, service, file)
+    for shown, each in contents.services:
+        if each is not chosen:
+            _leave_service(shown, each, ledger)
+    for shown, _ in contents.databases:
+        ledger.leave(
+            shown,
+            "rehost moves the app, not its database",
+            "keep it where it is, or move it with its own tools; the app finds it by a variable of the env file",
+        )
+    groups = _in_reach(contents.groups, place, ledger)
+    if live is not None:
+        in_file = frozenset(name_of(each) for _, each in contents.services)
+        return _with_live(chosen, groups, live, in_file, ledger)
+    services = [each for shown, each in contents.services if _scope(shown) == _scope(place)]
+    services += [each for shown, each in contents.services if _scope(shown) != _scope(place)]
+    return _close(chosen, carry_variables(chosen, groups, services, Settings(), ledger), ledger)
+
+
+def service_name(text: str, service: str | None, file: str) -> str:
+    """The name of the service that moves, "" when it has none. Raises UsageError as `parse`."""
+    return name_of(_choose(_contents(text, file)[0].services, service, file)[1])
+
+
+def of_live(live: Live) -> Import:
+    """The import of a service that no file describes. Raises UsageError when it is none that rehost moves."""
+    _movable(live.name, live.kind, "", "Render")
+    return _with_live({}, [], live, frozenset(), Ledger())
+
+
+def _contents(text: str, file: str) -> tuple[_Contents, Ledger]:
     document, twice = yaml_text.read(text, file)
     if not isinstance(document, dict):
         raise UsageError(
@@ -57,21 +107,89 @@ def parse(text: str, service: str | None = None, file: str = "render.yaml") -> I
         )
     contents = _Contents()
     _gather(document, "", contents, ledger)
-    chosen = _choose([each for _, each in contents.services], service, file)
-    for shown, each in contents.services:
-        if each is not chosen:
-            _leave_service(shown, each, ledger)
-    for shown, _ in contents.databases:
+    return contents, ledger
+
+
+# What Render's API would name if the service had it.
+_TOLD = (
+    "disk",
+    "domain",
+    "domains",
+    "scaling",
+    "preDeployCommand",
+    "dockerCommand",
+    "healthCheckPath",
+    "rootDir",
+)
+
+
+def _with_live(
+    written: Mapped, groups: list[_Listed], live: Live, in_file: frozenset[str], ledger: Ledger
+) -> Import:
+    """in_file: the names of all services of the file."""
+    variables: dict[str, Moved] = {}
+    for key, moved in stores.moved(live).items():
+        if NAME.fullmatch(key):
+            variables[key] = moved
+        else:
+            ledger.leave(
+                f"service.envVars.{key}", "no env file can hold a variable of this name", "rename it"
+            )
+    linked = frozenset(group.name for group in live.groups)
+    settings, given = carry_live(written, groups, variables, linked, Settings(), ledger)
+    kept_files = {name: content for name, content in live.effective_files.items() if Path(name).name == name}
+    for name in live.effective_files:
+        if name not in kept_files:
+            ledger.leave(f"service.secretFiles.{name}", "it is not the name of a file", "rename it at Render")
+            continue
         ledger.leave(
-            shown,
-            "rehost moves the app, not its database",
-            "keep it where it is, or move it with its own tools; the app finds it by a variable of the env file",
+            f"service.secretFiles.{name}",
+            f"its content is saved in .rehost/secret-files; the container has no /etc/secrets/{name} yet",
+            "put it into a volume, or give its content to the app in a variable",
         )
-    settings = carry_variables(chosen, contents.groups, Settings(), ledger)
-    for key, value in chosen.items():
+    for each in live.domains:
+        if each.get("redirectForName"):
+            to = each["redirectForName"]
+            ledger.leave(
+                f"service.domains.{each.get('name')}",
+                f"at Render it redirects to {to}, and rehost serves one name per app",
+                f"redirect it to {to} at your DNS",
+            )
+    for each in (sibling for sibling in live.siblings if sibling.get("name") not in in_file):
+        _leave_service(
+            f"services at Render.{each.get('name')}", {"type": str(each.get("type") or "")}, ledger
+        )
+    there = render_live.service_of(live, {})
+    settings = replace(
+        settings,
+        render=str(live.service.get("id") or "") or None,
+        url=render_live.url_of(live.service),
+        port=settings.port or next(iter(render_live.ports(live.service)), None),
+        secret_files=kept_files,
+    )
+    # A key that Render has in another word is the file's no more.
+    aliases = {"env": "runtime", "domain": "domains", "autoDeployTrigger": "autoDeploy"}
+    kept: Mapped = {}
+    for key, value in written.items():
+        if aliases.get(key) in there:
+            ledger.carry(f"service.{key}", f"as Render has it: service.{aliases[key]}")
+        elif key in _TOLD and key not in there:
+            ledger.leave(
+                f"service.{key}",
+                "the service has none at Render: it was removed there, or the file was not synced since",
+                "set it in rehost.toml by hand if the app needs it" if value else "",
+            )
+        elif key != "envVars":
+            kept[key] = value
+    made = _close({**kept, **there}, settings, ledger)
+    return replace(made, changed=render_live.changes(written, given, live) if written else ())
+
+
+def _close(service: Mapped, settings: Settings, ledger: Ledger) -> Import:
+    """The rest of the fields. Where all is silent, Render's own defaults count."""
+    for key, value in service.items():
         if key != "envVars":
             settings = carry_field(key, value, settings, ledger)
-    # Where the file is silent, Render's own defaults count.
     settings = replace(
         settings,
         zone=settings.zone or render.ZONES[render.DEFAULT_REGION],
@@ -79,6 +197,39 @@ def parse(text: str, service: str | None = None, file: str = "render.yaml") -> I
         memory=settings.memory or render.DEFAULT_ROOM.memory,
     )
     return ledger.close(settings)
+
+
+def _scope(shown: str) -> str:
+    """Where an item of the file stands: "" for its top, "projects.shop.environments.production."."""
+    for kind in _GROUPS_OF_ITEMS:
+        head, found, _ = shown.rpartition(f"{kind}.")
+        if found:
+            return head
+    return ""
+
+
+def _in_reach(groups: list[_Listed], place: str, ledger: Ledger) -> list[_Listed]:
+    """Of groups that bear the same name in several environments those of the service's own."""
+    own = {name_of(group) for shown, group in groups if _scope(shown) == _scope(place)}
+    found: list[_Listed] = []
+    for shown, group in groups:
+        if _scope(shown) != _scope(place) and name_of(group) in own:
+            ledger.leave(shown, "it is the group of another environment")
+        else:
+            found.append((shown, group))
+    return found
+
+
+_KEYS: dict[str, tuple[str, str]] = {
+    "version": ("it is the version of the blueprint's own form", ""),
+    "previews": ("rehost makes no preview environments", ""),
+    "previewsEnabled": ("rehost makes no preview environments", ""),
+    "previewsExpireAfterDays": ("rehost makes no preview environments", ""),
+    "networking": ("the machine is in no network of Render's", ""),
+    "networkIsolation": ("the machine is in no network of Render's", ""),
+    "permissions": ("who may do what is for Google's IAM and the machine's accounts to say", ""),
+    "protectedStatus": ("who may do what is for Google's IAM and the machine's accounts to say", ""),
+}
 
 
 def _gather(scope: Mapped, prefix: str, contents: _Contents, ledger: Ledger) -> None:
@@ -98,14 +249,13 @@ def _gather(scope: Mapped, prefix: str, contents: _Contents, ledger: Ledger) -> 
                 _gather(environment, f"{name}.", contents, ledger)
         elif key == "ungrouped" and isinstance(value, dict) and value:
             _gather(value, f"{shown}.", contents, ledger)
-        elif key == "name" and prefix not in ("", "ungrouped."):
-            continue  # it stands in the prefix already
-        elif key == "version":
-            ledger.leave(shown, "it is the version of the blueprint's own form")
-        elif key == "previews":
-            ledger.leave(shown, "rehost makes no preview environments", "")
+        elif key == "name" and prefix not in ("", "ungrouped.") and isinstance(value, str) and value:
+            if len(scope) == 1:  # otherwise it stands in the prefix of what comes
+                ledger.leave(shown, "there is nothing in it")
         else:
-            ledger.leave(shown, "rehost does not know this key", "see whether the app needs it")
+            ledger.leave(
+                shown, *_KEYS.get(key, ("rehost does not know this key", "see whether the app needs it"))
+            )
 
 
 def _mappings(value: Text, shown: str, ledger: Ledger) -> list[tuple[str, Mapped]]:
@@ -130,31 +280,57 @@ def name_of(item: Mapped) -> str:
     return name if isinstance(name, str) else ""
 
 
-def _choose(services: list[Mapped], wanted: str | None, file: str) -> Mapped:
-    listed = ", ".join(f"{name_of(each) or '(no name)'} ({kind_of(each)})" for each in services) or "none"
+def _choose(services: list[_Listed], wanted: str | None, file: str) -> _Listed:
+    labels = _labels(services)
+    listed = ", ".join(
+        f"{label} ({kind_of(each)})" for label, (_, each) in zip(labels, services, strict=True)
+    )
+    listed = f"Services of the file: {listed or 'none'}."
     if wanted is not None:
-        for each in services:
-            if name_of(each) == wanted:
-                if kind_of(each) not in ("web", "pserv"):
-                    raise UsageError(
-                        f"{wanted}: a {kind_of(each)} service answers no HTTP of its own; rehost moves web services.",
-                        cure=f"Services of the file: {listed}.",
-                        where=file,
-                    )
-                return each
+        found = [
+            each
+            for label, each in zip(labels, services, strict=True)
+            if wanted == label or wanted == name_of(each[1])
+        ]
+        if len(found) == 1:
+            _movable(wanted, kind_of(found[0][1]), listed, file)
+            return found[0]
+        many = f'{len(found)} of its services are called "{wanted}".'
         raise UsageError(
-            f'there is no service "{wanted}" in it.', cure=f"Services of the file: {listed}.", where=file
+            many if found else f'there is no service "{wanted}" in it.',
+            cure=f"Name the one that moves with --service. {listed}",
+            where=file,
         )
-    web = [each for each in services if kind_of(each) == "web"]
+    web = [each for each in services if kind_of(each[1]) == "web"]
     if len(web) == 1:
         return web[0]
     raise UsageError(
         f"{len(web)} of its services are web services." if web else "it has no web service.",
-        cure=f"Name the one that moves with --service. Services of the file: {listed}."
+        cure=f"Name the one that moves with --service. {listed}"
         if web
-        else f"rehost moves what answers HTTP. Services of the file: {listed}.",
+        else f"rehost moves what answers HTTP. {listed}",
         where=file,
     )
+
+
+def _movable(name: str, kind: str, cure: str, where: str) -> None:
+    if kind not in ("web", "pserv"):
+        raise UsageError(
+            f"{name}: a {kind} service answers no HTTP of its own; rehost moves web services.",
+            cure=cure or "Name a web service or a private service.",
+            where=where,
+        )
+
+
+def _labels(services: list[_Listed]) -> list[str]:
+    """What each service is called: its name, with its environment before it where two bear the same."""
+    names = [name_of(each) for _, each in services]
+    labels: list[str] = []
+    for name, (shown, _) in zip(names, services, strict=True):
+        place = _scope(shown).replace("projects.", "", 1).replace(".environments.", "/", 1).strip(".")
+        twice = name and names.count(name) > 1 and place
+        labels.append(f"{place}/{name}" if twice else name or "(no name)")
+    return labels
 
 
 _KINDS = {

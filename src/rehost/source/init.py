@@ -16,8 +16,9 @@ from rehost.project import dockerfile, dotenv, files, git
 from rehost.project.config import EXAMPLE, FILE, parse
 from rehost.run.errors import Refused, UsageError
 from rehost.run.secret import Secret
-from rehost.source import blueprint, render
+from rehost.source import blueprint, native, render, render_notes
 from rehost.source.names import app_name
+from rehost.source.render_export import Live
 from rehost.source.report import Import, Settings
 from rehost.source.variables import port_of
 
@@ -26,6 +27,10 @@ BLUEPRINTS = ("render.yaml", "render.yml")
 ENV_FILES = (".env.prod", ".env.production", ".env")
 ENV_EXAMPLES = (".env.prod.example", ".env.production.example", ".env.example")
 DEFAULT_PORT = 8080
+# Below the project, in rehost's own directory, which git ignores.
+STATE = ".rehost"
+SECRET_FILES = "secret-files"  # noqa: S105  # a directory
+DEFAULT_DISK_GB, SYSTEM_GB = 20, 10
 
 _Key = tuple[str, str]
 
@@ -43,25 +48,35 @@ class Found:
 
 @dataclass(frozen=True, slots=True)
 class Draft:
-    """What `write` would write. additions: variables of the blueprint that the env file does not have."""
+    """What `write` would write. additions: variables of the source that the env file does not have.
+
+    secret: the additions came from Render itself, so git must not see the env file. secret_files: by name.
+    image: a Dockerfile for an app that has none, to stand at image_path.
+    """
 
     directory: Path
     text: str
     report: Import
     env_file: str
     additions: Mapping[str, Secret]
+    secret: bool = False
+    secret_files: Mapping[str, Secret] = field(default_factory=dict)
+    image: native.Draft | None = None
+    image_path: str = ""
 
 
 @dataclass(slots=True)
 class _Choices:
     """Values for the example's keys (None: nothing found, so a comment), each with the reason for it.
 
-    notes: what the person should know besides.
+    notes: what the person should know besides. origin: where the settings come from. image: as in `Draft`.
     """
 
+    origin: str = ""
     values: dict[_Key, object] = field(default_factory=dict)
     reasons: dict[_Key, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    image: native.Draft | None = None
 
     def put(self, table: str, key: str, value: object, reason: str = "") -> None:
         self.values[table, key] = value
@@ -88,13 +103,17 @@ def find(directory: Path) -> Found:
     )
 
 
-def draft(found: Found, service: str | None = None) -> Draft:
+def draft(found: Found, service: str | None = None, live: Live | None = None) -> Draft:
     """Choose every value; reads files, writes none. `service` names the blueprint's service that moves.
+
+    live: the service as it stands at Render; it counts where the blueprint says otherwise.
 
     Raises UsageError for a file that cannot be understood, with its line.
     """
     if found.blueprint is not None:
-        report = blueprint.read(found.directory / found.blueprint, service)
+        report = blueprint.read(found.directory / found.blueprint, service, live)
+    elif live is not None:
+        report = blueprint.of_live(live)
     elif service is not None:
         raise UsageError(
             f'there is no blueprint to find the service "{service}" in.',
@@ -109,24 +128,37 @@ def draft(found: Found, service: str | None = None) -> Draft:
     if found.env_files:
         there = dotenv.merge([dotenv.read(found.directory / env_file, env_file)]).values
     additions = {key: value for key, value in settings.variables.items() if key not in there}
-    choices = _Choices()
+    choices = _Choices("From Render." if live is not None else f"From {found.blueprint}.")
     _choose_source(found, settings, choices)
     _choose_build(found, settings, choices)
     _choose_run(found, {**settings.variables, **there}, settings, choices)
     required = _choose_env(found, env_file, settings, choices)
+    if live is not None:
+        choices.notes += render_notes.about(live, found.directory)
+    elif found.blueprint:
+        choices.notes.append(
+            f"{found.blueprint} is never the whole truth: compare with the variables in Render's dashboard, or set "
+            "RENDER_API_KEY and let rehost init compare."
+        )
     _note_values(env_file, settings, there, required, choices)
     if git.exposed(found.directory / env_file):
         choices.notes.append(f"git does not ignore {env_file}: add it to .gitignore before it holds secrets.")
     text = fill(EXAMPLE.read_text(encoding="utf-8"), choices.values, choices.reasons)
     parse(text, found.directory)
-    return Draft(found.directory, text, replace(report, notes=tuple(choices.notes)), env_file, additions)
+    report = replace(report, notes=tuple(choices.notes))
+    if choices.image is not None:
+        report = report.taken_over(native.TAKEN_OVER, "the Dockerfile that rehost init writes")
+    made = Draft(found.directory, text, report, env_file, additions, live is not None, settings.secret_files)
+    return replace(made, image=choices.image, image_path=str(choices.values["build", "dockerfile"]))
 
 
 def write(made: Draft) -> bool:
     """Write rehost.toml and the env file's additions; False when both were there already.
 
-    Raises Refused when another rehost.toml is there, before anything is written.
+    Raises Refused, before anything is written, when another rehost.toml is there, or when git would take a file
+    with values that stood at Render alone.
     """
+    _refuse_exposed(made)
     path = made.directory / FILE
     data = made.text.encode()
     try:
@@ -139,6 +171,10 @@ def write(made: Draft) -> bool:
             )
         # The env file first: when this stops in between, the next run finds its variables and carries on.
         added = bool(made.additions) and dotenv.write(made.directory / made.env_file, made.additions)
+        added = _write_secret_files(made) or added
+        if made.image is not None:
+            image = made.directory / made.image_path
+            added = bool(native.write(made.image, image.parent, image.name)) or added
         if not same:
             files.replace(path, data, 0o644)
     except OSError as failed:
@@ -150,26 +186,65 @@ def write(made: Draft) -> bool:
     return added or not same
 
 
+def _refuse_exposed(made: Draft) -> None:
+    if made.secret and made.additions and git.exposed(made.directory / made.env_file):
+        raise Refused(
+            "git does not ignore it, and it is to hold the app's secrets; nothing was written.",
+            where=made.env_file,
+            cure=f"Type `echo '{made.env_file}' >> .gitignore` (and `git rm --cached {made.env_file}` if git has it "
+            "already), then rehost init again.",
+        )
+
+
+def _write_secret_files(made: Draft) -> bool:
+    """Save what is not there yet, 0600; True when something was. Raises OSError, or Refused when git would take it."""
+    if not made.secret_files:
+        return False
+    state = made.directory / STATE
+    folder = state / SECRET_FILES
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if not (state / ".gitignore").exists():
+        (state / ".gitignore").write_text("*\n")
+    if git.exposed(folder):
+        raise Refused(
+            "git does not ignore it, and it is to hold secret files.",
+            where=f"{STATE}/{SECRET_FILES}",
+            cure=f"Type `echo '{STATE}/' >> .gitignore`, then rehost init again.",
+        )
+    written = False
+    for name, content in made.secret_files.items():
+        if not (folder / name).exists():
+            files.replace(folder / name, content.reveal().encode(), 0o600)
+            written = True
+    return written
+
+
 def _choose_source(found: Found, settings: Settings, choices: _Choices) -> None:
-    origin = f"From {found.blueprint}."
+    origin = choices.origin
     directory = found.directory.resolve().name
     if settings.app:
         choices.put("", "app", settings.app, origin)
     else:
         choices.put("", "app", app_name(directory), "From the name of the directory.")
     choices.put("source", "blueprint", found.blueprint)
-    choices.put("source", "url", None)
+    choices.put("source", "render", settings.render)
+    choices.put("source", "url", settings.url)
     choices.put("machine", "project", None)
     if settings.zone:
         free = "in the free tier" if render.is_free(settings.zone) else "not in the free tier"
         choices.put("machine", "zone", settings.zone, f"The nearest to the app's region at Render; {free}.")
     if settings.machine:
         choices.put("machine", "type", settings.machine, "The nearest to the app's plan at Render.")
+    if settings.disk_gb is not None and settings.disk_gb + SYSTEM_GB > DEFAULT_DISK_GB:
+        size = f"{settings.disk_gb + SYSTEM_GB}GB"
+        choices.put(
+            "machine", "disk", size, f"The disk at Render has {settings.disk_gb}GB, the system needs 10GB."
+        )
     choices.put("domain", "name", settings.domain, origin if settings.domain else "")
 
 
 def _choose_build(found: Found, settings: Settings, choices: _Choices) -> None:
-    origin = f"From {found.blueprint}."
+    origin = choices.origin
     context = _located(found.directory, settings, settings.context) if settings.context else None
     context = context or _normal(settings.root or ".")
     choices.put("build", "context", context, origin if settings.context or settings.root else "")
@@ -184,16 +259,39 @@ def _choose_build(found: Found, settings: Settings, choices: _Choices) -> None:
         if path not in found.dockerfiles and len(found.dockerfiles) == 1 and not settings.root:
             path, reason = found.dockerfiles[0], "The only one in this directory."
     if not (found.directory / path).is_file():
-        choices.notes.append(f"{path} is not there: write it before rehost up.")
+        path = _draft_image(found, settings, path, choices)
     choices.put("build", "dockerfile", path, reason)
 
 
-def _choose_run(found: Found, variables: Mapping[str, Secret], settings: Settings, choices: _Choices) -> None:
-    origin = f"From {found.blueprint}."
+def _draft_image(found: Found, settings: Settings, path: str, choices: _Choices) -> str:
+    """Drafts a Dockerfile where the source needs none; its path. Says what hinders it."""
+    if settings.runtime not in native.RUNTIMES:
+        choices.notes.append(f"{path} is not there: write it before rehost up.")
+        return path
+    root = _normal(settings.root or ".")
+    port = port_of(settings.variables.get("PORT")) or DEFAULT_PORT
+    try:
+        choices.image = native.dockerfile(native.service(settings, port), found.directory / root)
+    except UsageError as why:
+        choices.notes.append(f"{path} is not there, and could not be drafted: {why.what} {why.cure}")
+        return path
+    choices.notes += choices.image.notes
+    return _normal(posixpath.join(root, "Dockerfile"))
+
+
+def _image(found: Found, choices: _Choices) -> dockerfile.Dockerfile | None:
+    """The Dockerfile that is there, or the drafted one."""
     path = str(choices.values["build", "dockerfile"])
-    exposed: tuple[int, ...] = ()
-    if (found.directory / path).is_file():
-        exposed = dockerfile.read(found.directory / path, path).ports
+    if choices.image is not None:
+        return dockerfile.parse(choices.image.dockerfile, path)
+    file = found.directory / path
+    return dockerfile.read(file, path) if file.is_file() else None
+
+
+def _choose_run(found: Found, variables: Mapping[str, Secret], settings: Settings, choices: _Choices) -> None:
+    origin = choices.origin
+    path = str(choices.values["build", "dockerfile"])
+    exposed = image.ports if (image := _image(found, choices)) else ()
     named = port_of(variables.get("PORT"))
     if exposed:
         port = named if named in exposed else exposed[0]
@@ -205,6 +303,8 @@ def _choose_run(found: Found, variables: Mapping[str, Secret], settings: Setting
             )
     elif named is not None:
         choices.put("run", "port", named, "From the variable PORT.")
+    elif settings.port is not None:
+        choices.put("run", "port", settings.port, "The port that Render found open.")
     else:
         choices.put("run", "port", DEFAULT_PORT, "Neither EXPOSE nor PORT says which: a guess.")
     if settings.health:
@@ -218,29 +318,27 @@ def _choose_run(found: Found, variables: Mapping[str, Secret], settings: Setting
         choices.put("run", "memory", settings.memory, "Fits the app's plan at Render.")
     if settings.stop_grace:
         choices.put("run", "stop_grace", settings.stop_grace, origin)
+    choices.put(
+        "run", "volumes", [settings.volume] if settings.volume else None, origin if settings.volume else ""
+    )
 
 
 def _choose_env(found: Found, env_file: str, settings: Settings, choices: _Choices) -> list[str]:
     """Also hands back the names of the required variables."""
     choices.put("env", "files", [env_file])
     required = list(settings.required)
-    origins = [found.blueprint] if required and found.blueprint else []
+    origins = [found.blueprint or "Render"] if required else []
     if found.env_examples:
         example = found.env_examples[0]
         required += dotenv.read(found.directory / example, example).variables
         origins.append(example)
     # What the image sets itself is a default, not a demand.
-    path = found.directory / str(choices.values["build", "dockerfile"])
-    given = dockerfile.read(path, path.name).env if path.is_file() else {}
+    given = image.env if (image := _image(found, choices)) else {}
     required = [name for name in dict.fromkeys(required) if name not in given]
     choices.put("env", "required", required, f"The names in {' and '.join(origins)}." if origins else "")
     if len(found.env_files) > 1:
         choices.notes.append(
             f"not used: {', '.join(found.env_files[1:])}. Add to env.files what the app needs."
-        )
-    if found.blueprint:
-        choices.notes.append(
-            f"{found.blueprint} is never the whole truth: compare with the variables in Render's dashboard."
         )
     return required
 
@@ -248,8 +346,9 @@ def _choose_env(found: Found, env_file: str, settings: Settings, choices: _Choic
 def _note_values(
     env_file: str, settings: Settings, there: Mapping[str, Secret], required: list[str], choices: _Choices
 ) -> None:
+    source = "Render" if choices.origin == "From Render." else "the blueprint"
     choices.notes += [
-        f"{key}: {env_file} has another value than the blueprint, and keeps it."
+        f"{key}: {env_file} has another value than {source}, and keeps it."
         for key, value in settings.variables.items()
         if key in there and there[key] != value
     ]

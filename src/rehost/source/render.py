@@ -28,12 +28,15 @@ class Room:
     memory: str
 
 
-# By Render's memory of the plan: 512 MB, 2, 4, 8, 16 and 32 GB. The container gets no less than that where the
+# By Render's memory of the plan: 512 MB, 2, 4, 8, 16 and 32 GB; starter plus and standard plus, no
+# longer sold, have 1 and 3 GB. The container gets no less than that where the
 # machine can spare it; the small plans take the machine of the free tier.
 PLANS = {
     "free": Room("e2-micro", "400MB"),
     "starter": Room("e2-micro", "400MB"),
+    "starter plus": Room("e2-small", "1GB"),
     "standard": Room("e2-medium", "2GB"),
+    "standard plus": Room("e2-medium", "3GB"),
     "pro": Room("e2-standard-2", "4GB"),
     "pro plus": Room("e2-standard-4", "8GB"),
     "pro max": Room("e2-standard-8", "16GB"),

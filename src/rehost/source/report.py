@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 from rehost.run.events import Json
@@ -32,9 +32,22 @@ class Left(NamedTuple):
     todo: str
 
 
+class Changed(NamedTuple):
+    """A field that the file and the source itself say differently. Values of variables never stand here."""
+
+    field: str
+    file: str
+    there: str
+
+
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What was found, as rehost.toml writes it. root, dockerfile and context are as the source gives them."""
+    """What was found, as rehost.toml writes it. root, dockerfile and context are as the source gives them.
+
+    runtime, build_command, start_command and publish are the source's own, for an app without a Dockerfile.
+    render: the service's ID there. secret_files: by name, as the app finds them at /etc/secrets.
+    disk_gb: the room that the source's disk has.
+    """
 
     app: str | None = None
     root: str | None = None
@@ -47,19 +60,35 @@ class Settings:
     stop_grace: str | None = None
     domain: str | None = None
     port: int | None = None
+    volume: str | None = None
+    disk_gb: int | None = None
+    render: str | None = None
+    url: str | None = None
+    runtime: str | None = None
+    build_command: str | None = None
+    start_command: str | None = None
+    publish: str | None = None
     variables: Mapping[str, Secret] = field(default_factory=dict)
     required: tuple[str, ...] = ()
+    secret_files: Mapping[str, Secret] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class Import:
-    """An import's result. notes: what else the person should know, or do."""
+    """An import's result. changed: where the file and the source differ. notes: what else to know, or do."""
 
     settings: Settings = field(default_factory=Settings)
     carried: tuple[Carried, ...] = ()
     differently: tuple[Differently, ...] = ()
     left: tuple[Left, ...] = ()
+    changed: tuple[Changed, ...] = ()
     notes: tuple[str, ...] = ()
+
+    def taken_over(self, fields: Collection[str], by: str) -> Import:
+        """The same, with fields that were not carried over now in something else."""
+        moved = tuple(Differently(each.field, by) for each in self.left if each.field in fields)
+        left = tuple(each for each in self.left if each.field not in fields)
+        return replace(self, differently=(*self.differently, *moved), left=left)
 
     def as_json(self) -> dict[str, Json]:
         """Without settings: they hold secrets, and stand in rehost.toml."""
@@ -67,6 +96,7 @@ class Import:
             "carried": [dict(each._asdict()) for each in self.carried],
             "differently": [dict(each._asdict()) for each in self.differently],
             "left": [dict(each._asdict()) for each in self.left],
+            "changed": [dict(each._asdict()) for each in self.changed],
             "notes": list(self.notes),
         }
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import replace
 
 from rehost.project.sizes import show_duration
-from rehost.project.values import domain_name, web_path
+from rehost.project.values import domain_name, volumes, web_path
 from rehost.source import render
 from rehost.source.names import app_name
 from rehost.source.report import Ledger, Settings
@@ -16,15 +17,29 @@ PREFIX = "service."
 _UNREADABLE = ("it is not understood", "set it in rehost.toml by hand")
 
 
+# How files, and the API, write the types besides Render's present names.
+_TYPES = {
+    "redis": "keyvalue",
+    "key_value": "keyvalue",
+    "web_service": "web",
+    "private_service": "pserv",
+    "private": "pserv",
+    "background_worker": "worker",
+    "cron_job": "cron",
+    "cronjob": "cron",
+    "static_site": "static",
+}
+
+
 def kind_of(service: Mapped) -> str:
-    """web, pserv, worker, cron, keyvalue or static; old files say redis, and write static sites in three ways."""
-    kind = service.get("type", "")
+    """web, pserv, worker, cron, keyvalue or static; "untyped" where a file does not say."""
+    written = service.get("type", "")
+    kind = written.strip().casefold() if isinstance(written, str) else ""
+    kind = _TYPES.get(kind, kind)
     runtime = service.get("runtime") or service.get("env")
     if kind == "static" or (kind == "web" and runtime == "static"):
         return "static"
-    if kind == "redis":
-        return "keyvalue"
-    return kind if isinstance(kind, str) and kind else "untyped"
+    return kind or "untyped"
 
 
 def carry_field(key: str, value: Text, settings: Settings, ledger: Ledger) -> Settings:
@@ -39,7 +54,7 @@ def carry_field(key: str, value: Text, settings: Settings, ledger: Ledger) -> Se
 
 
 def _type(name: str, value: Text, settings: Settings, ledger: Ledger) -> Settings:
-    if value == "web":
+    if kind_of({"type": value}) == "web":
         ledger.carry(name, "the app behind the proxy")
     else:
         ledger.change(name, "a private service at Render; on the machine the proxy answers for it in public")
@@ -59,6 +74,9 @@ def _name(name: str, value: Text, settings: Settings, ledger: Ledger) -> Setting
 
 
 def _runtime(name: str, value: Text, settings: Settings, ledger: Ledger) -> Settings:
+    if not isinstance(value, str) or not value:
+        ledger.leave(name, *_UNREADABLE)
+        return settings
     if value == "docker":
         ledger.carry(name, "[build]")
     elif value == "image":
@@ -69,7 +87,18 @@ def _runtime(name: str, value: Text, settings: Settings, ledger: Ledger) -> Sett
             f"at Render {value} builds without a Dockerfile; rehost builds from one",
             "write a Dockerfile with the build and start commands in it",
         )
-    return settings
+    return replace(settings, runtime=value)
+
+
+def _kept(attribute: str, why: str, todo: str) -> Callable[[str, Text, Settings, Ledger], Settings]:
+    """A field that rehost.toml has no place for, and that a Dockerfile made from it needs."""
+
+    def carry(name: str, value: Text, settings: Settings, ledger: Ledger) -> Settings:
+        ledger.leave(name, why, todo)
+        found: dict[str, str] = {attribute: value} if isinstance(value, str) and value else {}
+        return replace(settings, **found)  # type: ignore[arg-type]
+
+    return carry
 
 
 def _path(attribute: str, key: str) -> Callable[[str, Text, Settings, Ledger], Settings]:
@@ -161,6 +190,41 @@ def _instances(name: str, value: Text, settings: Settings, ledger: Ledger) -> Se
     return settings
 
 
+def _disk(name: str, value: Text, settings: Settings, ledger: Ledger) -> Settings:
+    found = value if isinstance(value, dict) else {}
+    settings = _disk_parts(name, found, settings, ledger)
+    label = re.sub(r"[^a-z0-9]+", "-", str(found.get("name", "")).lower()).strip("-")[:40].strip("-")
+    try:
+        volume = volumes([f"{label or 'data'}:{str(found.get('mountPath', '')).rstrip('/')}"])[0]
+    except ValueError:
+        ledger.leave(name, "its mountPath is no plain path", "set run.volumes in rehost.toml")
+        return settings
+    ledger.change(
+        name,
+        f'run.volumes = ["{volume}"], a volume on the machine\'s own disk (machine.disk is its room); '
+        "what the disk holds does not come along: copy it after the move",
+    )
+    return replace(settings, volume=volume)
+
+
+def _disk_parts(name: str, disk: Mapped, settings: Settings, ledger: Ledger) -> Settings:
+    for key in disk.keys() - {"name", "mountPath", "sizeGB"}:
+        ledger.leave(f"{name}.{key}", "rehost does not know this key", "see whether the app needs it")
+    size = disk.get("sizeGB")
+    if size is None:
+        return settings
+    if not isinstance(size, str) or not size.isascii() or not size.isdecimal() or len(size) > 5:
+        ledger.leave(f"{name}.sizeGB", "it is not a number of GB", "set machine.disk in rehost.toml")
+        return settings
+    ledger.change(
+        f"{name}.sizeGB",
+        f"machine.disk, which the system needs 10GB of; the volume fills what is left, {size}GB",
+    )
+    return replace(settings, disk_gb=int(size))
+
+
+_IN_DOCKERFILE = "rehost starts the image as its Dockerfile says"
+_STATIC = ("it is about static sites, and rehost moves what answers HTTP itself", "")
 _CARRY: dict[str, Callable[[str, Text, Settings, Ledger], Settings]] = {
     "type": _type,
     "name": _name,
@@ -176,10 +240,15 @@ _CARRY: dict[str, Callable[[str, Text, Settings, Ledger], Settings]] = {
     "domain": _domains,
     "domains": _domains,
     "numInstances": _instances,
+    "disk": _disk,
+    "buildCommand": _kept(
+        "build_command", "rehost builds from a Dockerfile", "write it into the Dockerfile as RUN"
+    ),
+    "startCommand": _kept("start_command", _IN_DOCKERFILE, "write it into the Dockerfile as CMD"),
+    "staticPublishPath": _kept("publish", *_STATIC),
 }
 
 _SHIPS = ("rehost ships the files of this directory, not a repository", "")
-_IN_DOCKERFILE = "rehost starts the image as its Dockerfile says"
 _TYPED = (
     "a deploy happens when somebody types rehost deploy",
     "after the move, turn auto-deploy off at Render, or it goes on deploying there",
@@ -194,8 +263,15 @@ _LEFT: dict[str, tuple[str, str]] = {
     "previews": _PREVIEWS,
     "pullRequestPreviewsEnabled": _PREVIEWS,
     "previewPlan": _PREVIEWS,
-    "buildCommand": ("rehost builds from a Dockerfile", "write it into the Dockerfile as RUN"),
-    "startCommand": (_IN_DOCKERFILE, "write it into the Dockerfile as CMD"),
+    "previewsEnabled": _PREVIEWS,
+    "previewsExpireAfterDays": _PREVIEWS,
+    "headers": _STATIC,
+    "routes": _STATIC,
+    "schedule": (
+        "it is about cron jobs, and this service answers HTTP",
+        "see whether the app needs it",
+    ),
+    "maxmemoryPolicy": ("it is about Key Value stores", ""),
     "dockerCommand": (_IN_DOCKERFILE, "write it into the Dockerfile as CMD"),
     "preDeployCommand": (
         "rehost runs no command before a release",
@@ -208,10 +284,6 @@ _LEFT: dict[str, tuple[str, str]] = {
         "make the base image public, or log in to the registry on the machine",
     ),
     "scaling": ("rehost runs one machine per app", "choose a machine.type that carries the load"),
-    "disk": (
-        "rehost gives the container no lasting disk: what it writes is gone with the next release",
-        "keep the files in a database or object store before the app moves",
-    ),
     "ipAllowList": (
         "the firewall lets everybody to ports 80 and 443",
         "narrow the addresses in the app, or at what stands in front of it",

@@ -6,10 +6,13 @@ A service's own variable beats a group's; between groups the one linked last win
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from rehost.project.dotenv import NAME
 from rehost.run.secret import Secret
+from rehost.source import references
 from rehost.source.report import Ledger, Settings
 from rehost.source.service import PREFIX
 from rehost.source.yaml_text import Mapped, Text
@@ -26,10 +29,24 @@ class _Entry:
     place: str
 
 
+class Moved(NamedTuple):
+    """A variable as the machine gets it. how: what became of the value, "" when it is Render's."""
+
+    value: Secret
+    how: str = ""
+
+
 def carry_variables(
-    service: Mapped, groups: list[tuple[str, Mapped]], settings: Settings, ledger: Ledger
+    service: Mapped,
+    groups: list[tuple[str, Mapped]],
+    services: list[Mapped],
+    settings: Settings,
+    ledger: Ledger,
 ) -> Settings:
-    """`settings` with variables, required names and the port; all entries land in the ledger."""
+    """`settings` with variables, required names and the port; all entries land in the ledger.
+
+    services: all of the file, which values may refer to.
+    """
     own, linked = _of_service(service, groups, ledger)
     of_groups = _of_groups(groups, linked, ledger)
     counts = {each.key: each for each in (*of_groups, *own)}
@@ -38,15 +55,55 @@ def carry_variables(
         if counts[each.key] is not each:
             ledger.leave(each.place, "another value of the same name counts")
             continue
-        value = _carry(each, ledger)
+        value = _carry(each, service, services, ledger)
         if value is not None:
             values[each.key] = value
     required = tuple(dict.fromkeys(each.key for each in (*own, *of_groups)))
     return replace(settings, variables=values, required=required, port=port_of(values.get("PORT")))
 
 
+def carry_live(
+    service: Mapped,
+    groups: list[tuple[str, Mapped]],
+    live: Mapping[str, Moved],
+    at_render: frozenset[str],
+    settings: Settings,
+    ledger: Ledger,
+) -> tuple[Settings, dict[str, Text]]:
+    """As `carry_variables`, where Render itself said what the values are; the file's entries are accounted for.
+
+    at_render: the names of the groups that the service links there. Also hands back the values that the file
+    gives, by name ({} where it has none), for the comparison.
+    """
+    own, linked = _of_service(service, groups, ledger, at_render)
+    of_groups = _of_groups(groups, linked, ledger)
+    for each in (*own, *of_groups):
+        if each.key in live:
+            ledger.carry(each.place, "the env file, with the value that Render has")
+        else:
+            ledger.leave(
+                each.place,
+                "Render does not have it: it was removed there, or the file was not synced since",
+                f"write {each.key} into the env file if the app needs it",
+            )
+    listed = {each.key for each in (*own, *of_groups)}
+    for key, moved in live.items():
+        place = f"{PREFIX}envVars.{key}"
+        if moved.how:
+            ledger.change(f"{place} at Render" if key in listed else place, moved.how)
+        elif key not in listed:
+            ledger.carry(place, "the env file; it stands at Render alone")
+    given: dict[str, Text] = {each.key: each.entry.get("value", {}) for each in (*of_groups, *own)}
+    values = {key: moved.value for key, moved in live.items()}
+    settings = replace(settings, variables=values, required=tuple(live), port=port_of(values.get("PORT")))
+    return settings, given
+
+
 def _of_service(
-    service: Mapped, groups: list[tuple[str, Mapped]], ledger: Ledger
+    service: Mapped,
+    groups: list[tuple[str, Mapped]],
+    ledger: Ledger,
+    at_render: frozenset[str] = frozenset(),
 ) -> tuple[list[_Entry], list[str]]:
     """The service's own entries, and the names of the groups that it links, in order."""
     place = f"{PREFIX}envVars"
@@ -56,7 +113,7 @@ def _of_service(
         group = item.get("fromGroup") if isinstance(item, dict) and "key" not in item else None
         if isinstance(item, dict) and isinstance(group, str):
             linked.append(group)
-            _link(item, group, f"{place}.fromGroup.{group}", groups, ledger)
+            _link(item, group, f"{place}.fromGroup.{group}", at_render | _names(groups), ledger)
         else:
             entries += _entry(item, place, number, ledger)
     return entries, linked
@@ -87,8 +144,12 @@ def _listed(holder: Mapped, place: str, ledger: Ledger) -> list[Text]:
     return []
 
 
-def _link(item: Mapped, group: str, place: str, groups: list[tuple[str, Mapped]], ledger: Ledger) -> None:
-    if any(each.get("name") == group for _, each in groups):
+def _names(groups: list[tuple[str, Mapped]]) -> frozenset[str]:
+    return frozenset(name for _, group in groups if isinstance(name := group.get("name"), str))
+
+
+def _link(item: Mapped, group: str, place: str, known: frozenset[str], ledger: Ledger) -> None:
+    if group in known:
         ledger.carry(place, "the env file; the variables of the group are listed with it")
     else:
         ledger.leave(
@@ -119,23 +180,19 @@ def _entry(item: Text, place: str, number: int, ledger: Ledger) -> list[_Entry]:
     return [_Entry(key, item, f"{place}.{key}")]
 
 
-def _carry(each: _Entry, ledger: Ledger) -> Secret | None:
+def _carry(each: _Entry, service: Mapped, services: list[Mapped], ledger: Ledger) -> Secret | None:
     """The value, when the file has it."""
     item = each.entry
     value = item.get("value")
-    source = item.get("fromService") or item.get("fromDatabase")
     if isinstance(value, str):
         ledger.carry(each.place, "the env file")
         return Secret(value)
-    if source:
-        name = source.get("name", "") if isinstance(source, dict) else ""
-        part = (source.get("property") or source.get("envVarKey") or "") if isinstance(source, dict) else ""
-        of = " ".join(str(word) for word in (part, "of", name) if word) if name else "another service"
-        ledger.leave(
-            each.place,
-            f"its value is {of}, which Render puts in; Render's internal names end at Render",
-            f"write {each.key} into the env file, with an address that the machine reaches (it is in env.required)",
-        )
+    if item.get("fromService") or item.get("fromDatabase"):
+        found = references.resolve(each.key, item, service, services)
+        if found.value is not None:
+            ledger.change(each.place, found.said)
+            return found.value
+        ledger.leave(each.place, found.said, found.todo)
     elif _true(item.get("generateValue")):
         ledger.change(
             each.place,

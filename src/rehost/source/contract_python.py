@@ -1,0 +1,364 @@
+"""The variables that Python code reads, by its syntax tree: `os.environ`, `os.getenv`, and the settings classes
+of pydantic-settings, python-decouple, django-environ and starlette.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple
+
+from rehost.source.contract_use import Need, Use
+
+# A file without any of these words reads no variable in a way that is known here.
+READERS = (b"environ", b"getenv", b"decouple", b"starlette.config")
+MARKS = (*READERS, b"Settings")
+_RAISING = ("KeyError", "LookupError", "Exception", "BaseException")
+# Without a value these raise: int(None), json.loads(None).
+_PICKY_CALLS = ("int", "float", "json.loads")
+_READERS = ("environ.Env", "environ.FileAwareEnv", "Env", "environs.Env", "Config", "starlette.config.Config")
+
+
+# Parsing and reading so much takes about a second; an app that reads its environment in more places is rare.
+MOST_PARSED = 2**20
+
+
+class Reading(NamedTuple):
+    """What the Python files say together. given: names that the code itself sets. left: files not looked into."""
+
+    uses: list[Use]
+    given: set[str]
+    left: int
+
+
+def read(files: Mapping[str, bytes]) -> Reading:
+    """The uses in files that are Python. A file that is none, or of another Python, says nothing."""
+    uses: list[Use] = []
+    given: set[str] = set()
+    classes: list[_Class] = []
+    parsed = left = 0
+    marked = [(path, text) for path, text in files.items() if any(mark in text for mark in MARKS)]
+    # Settings classes and what lies near the top say most.
+    for path, text in sorted(marked, key=lambda each: (b"BaseSettings" not in each[1], each[0].count("/"))):
+        parsed += len(text)
+        if parsed > MOST_PARSED:
+            left += 1
+            continue
+        try:
+            tree = ast.parse(text)
+        except (SyntaxError, ValueError, RecursionError):
+            continue
+        if any(mark in text for mark in READERS):
+            reader = _File(path, tree)
+            uses += reader.uses()
+            given |= reader.given
+        if b"Settings" in text:
+            classes += _classes(path, tree)
+    uses += _fields(classes)
+    return Reading(uses, given, left)
+
+
+# -- os.environ and the readers of other packages ---------------------------------------------------------------
+
+
+class _File:
+    """One file. Names that it gives to os, environ and the readers are followed."""
+
+    def __init__(self, path: str, tree: ast.Module) -> None:
+        self.path = path
+        self.given: set[str] = set()
+        self._above: dict[ast.AST, ast.AST] = {}
+        self._nodes: list[ast.AST] = []
+        self._called: dict[str, str] = {}  # a name of this file -> what it stands for
+        ahead: list[ast.AST] = [tree]
+        while ahead:  # ast.walk and ast.iter_child_nodes take several times as long
+            node = ahead.pop()
+            self._nodes.append(node)
+            for value in vars(node).values():
+                for child in value if value.__class__ is list else (value,):
+                    if isinstance(child, ast.AST) and not isinstance(child, ast.expr_context | ast.operator):
+                        self._above[child] = node
+                        ahead.append(child)
+        for node in self._nodes:
+            if isinstance(node, ast.Import):
+                self._called.update({each.asname: each.name for each in node.names if each.asname})
+            elif isinstance(node, ast.ImportFrom) and node.module:
+                self._called.update(
+                    {each.asname or each.name: f"{node.module}.{each.name}" for each in node.names}
+                )
+        for node in self._nodes:
+            if isinstance(node, ast.Assign) and isinstance(node.value, ast.Call):
+                made = self._name(node.value.func)
+                if made in _READERS or made.rpartition(".")[2] in ("Env", "FileAwareEnv"):
+                    self._called.update(
+                        {each.id: "(reader)" for each in node.targets if isinstance(each, ast.Name)}
+                    )
+        self._asked = {
+            node.left.value
+            for node in self._nodes
+            if isinstance(node, ast.Compare)
+            and isinstance(node.ops[0], ast.In | ast.NotIn)
+            and isinstance(node.left, ast.Constant)
+            and isinstance(node.left.value, str)
+            and self._name(node.comparators[0]) == "os.environ"
+        }
+
+    def uses(self) -> Iterator[Use]:
+        for node in self._nodes:
+            if isinstance(node, ast.Subscript) and self._name(node.value) == "os.environ":
+                yield from self._subscript(node)
+            elif isinstance(node, ast.Call):
+                yield from self._call(node)
+        for name in self._asked:
+            yield Use(name, self.path, 0, "optional", "")
+
+    def _name(self, node: ast.AST) -> str:
+        """`os.environ` for `environ`, `o.environ` and the like; "" for what is no name."""
+        if isinstance(node, ast.Name):
+            return self._called.get(node.id, node.id)
+        if isinstance(node, ast.Attribute):
+            return f"{self._name(node.value)}.{node.attr}"
+        return ""
+
+    def _subscript(self, node: ast.Subscript) -> Iterator[Use]:
+        name = node.slice.value if isinstance(node.slice, ast.Constant) else None
+        if not isinstance(name, str):
+            return
+        if isinstance(node.ctx, ast.Store):
+            self.given.add(name)
+        elif isinstance(node.ctx, ast.Load):
+            guarded = name in self._asked or self._caught(node)
+            need: Need = "optional" if guarded else "demanded"
+            yield Use(name, self.path, node.lineno, need, f'os.environ["{name}"]')
+
+    def _call(self, node: ast.Call) -> Iterator[Use]:
+        called = self._name(node.func)
+        first = node.args[0].value if node.args and isinstance(node.args[0], ast.Constant) else None
+        if not isinstance(first, str):
+            return
+        fallback = len(node.args) > 1 and not _is_none(node.args[1])
+        fallback = fallback or any(
+            each.arg == "default" and not _is_none(each.value) for each in node.keywords
+        )
+        if called in ("os.environ.get", "os.getenv"):
+            need = "optional" if fallback else self._without_default(node)
+            yield Use(first, self.path, node.lineno, need, f'{called}("{first}")')
+        elif called == "os.environ.setdefault":
+            self.given.add(first)
+        elif called in ("decouple.config", "(reader)") or called.startswith("(reader)."):
+            method = called.partition(".")[2]
+            if method in ("read_env", "prefixed", "seal") or not first.isidentifier():
+                return
+            # Here a default of None is one as well.
+            fallback = called != "decouple.config" and len(node.args) > 1 and method != ""
+            fallback = fallback or any(each.arg == "default" for each in node.keywords)
+            need = "optional" if fallback or self._caught(node) else "demanded"
+            yield Use(first, self.path, node.lineno, need, f'{ast.unparse(node.func)}("{first}")')
+
+    def _without_default(self, node: ast.Call) -> Need:
+        above = self._above.get(node)
+        if isinstance(above, ast.BoolOp):
+            return "optional"  # `... or "default"`, `... and ...`
+        if isinstance(above, ast.UnaryOp | ast.Compare | ast.If | ast.IfExp | ast.While | ast.Assert):
+            return "demanded" if _refuses(above) else "optional"
+        if isinstance(above, ast.Call) and node in above.args and self._name(above.func) in _PICKY_CALLS:
+            return "demanded"
+        if isinstance(above, ast.Call) and self._name(above.func) == "bool":
+            return "optional"
+        named = above.target if isinstance(above, ast.NamedExpr) else None
+        if isinstance(above, ast.Assign) and len(above.targets) == 1:
+            named = above.targets[0]  # type: ignore[assignment]
+        if isinstance(above, ast.AnnAssign):
+            named = above.target  # type: ignore[assignment]
+        if isinstance(named, ast.Name):
+            return self._of_name(named.id)
+        return "read"
+
+    def _of_name(self, name: str) -> Need:
+        """What becomes of a name that holds the value, or None."""
+        for node in self._nodes:
+            if isinstance(node, ast.If | ast.Assert) and _asks_for(node.test, name):
+                return "demanded" if _refuses(node) else "optional"
+        return "read"
+
+    def _caught(self, node: ast.AST) -> bool:
+        """Whether a KeyError of this place is caught."""
+        below: ast.AST = node
+        while (above := self._above.get(below)) is not None:
+            if isinstance(above, ast.Try) and below in above.body:
+                for handler in above.handlers:
+                    kinds = handler.type.elts if isinstance(handler.type, ast.Tuple) else [handler.type]
+                    caught = any(kind is None or self._name(kind) in _RAISING for kind in kinds)
+                    if caught and not any(isinstance(each, ast.Raise) for each in ast.walk(handler)):
+                        return True
+            below = above
+        return False
+
+
+def _is_none(node: ast.AST) -> bool:
+    return isinstance(node, ast.Constant) and node.value is None
+
+
+def _asks_for(test: ast.expr, name: str) -> bool:
+    return any(isinstance(node, ast.Name) and node.id == name for node in ast.walk(test))
+
+
+def _refuses(node: ast.AST) -> bool:
+    """`if not value: raise ...`, `if value is None: sys.exit(...)`, `assert value`."""
+    if isinstance(node, ast.Assert):
+        return True
+    if not isinstance(node, ast.If):
+        return False
+    test = node.test
+    negated = isinstance(test, ast.UnaryOp) and isinstance(test.op, ast.Not)
+    absent = (
+        isinstance(test, ast.Compare) and isinstance(test.ops[0], ast.Is) and _is_none(test.comparators[0])
+    )
+    return (negated or absent) and any(
+        isinstance(each, ast.Raise)
+        or (isinstance(each, ast.Call) and ast.unparse(each.func) in ("sys.exit", "exit", "quit", "os._exit"))
+        for statement in node.body
+        for each in ast.walk(statement)
+    )
+
+
+# -- settings classes --------------------------------------------------------------------------------------------
+
+
+class _Class(NamedTuple):
+    """A class. own: what its configuration says, by key; fields: annotated names with their values."""
+
+    name: str
+    bases: tuple[str, ...]
+    path: str
+    own: dict[str, object]
+    fields: tuple[ast.AnnAssign, ...]
+    special: bool
+
+
+def _classes(path: str, tree: ast.Module) -> Iterator[_Class]:
+    for node in ast.walk(tree):
+        if not isinstance(node, ast.ClassDef):
+            continue
+        own: dict[str, object] = {}
+        fields: list[ast.AnnAssign] = []
+        special = False
+        for each in node.body:
+            target = each.targets[0] if isinstance(each, ast.Assign) else None
+            if isinstance(target, ast.Name) and target.id == "model_config" and isinstance(each, ast.Assign):
+                own |= _constants(each.value)
+            elif isinstance(each, ast.AnnAssign) and isinstance(each.target, ast.Name):
+                if each.target.id == "model_config" and each.value is not None:
+                    own |= _constants(each.value)
+                elif "ClassVar" not in ast.unparse(each.annotation) and not each.target.id.startswith("_"):
+                    fields.append(each)
+            elif isinstance(each, ast.ClassDef) and each.name == "Config":
+                own |= {
+                    inner.targets[0].id: inner.value.value
+                    for inner in each.body
+                    if isinstance(inner, ast.Assign)
+                    and isinstance(inner.targets[0], ast.Name)
+                    and isinstance(inner.value, ast.Constant)
+                }
+            elif isinstance(each, ast.FunctionDef) and "customise_sources" in each.name:
+                special = True
+        bases = tuple(ast.unparse(base).rpartition(".")[2].partition("[")[0] for base in node.bases)
+        yield _Class(node.name, bases, path, own, tuple(fields), special)
+
+
+def _constants(value: ast.expr) -> dict[str, object]:
+    """`SettingsConfigDict(a=1)`, `dict(a=1)` and `{"a": 1}` as far as their values are written out."""
+    if isinstance(value, ast.Call):
+        pairs = [(each.arg, each.value) for each in value.keywords]
+    elif isinstance(value, ast.Dict):
+        pairs = [
+            (key.value, item)
+            for key, item in zip(value.keys, value.values, strict=True)
+            if isinstance(key, ast.Constant) and isinstance(key.value, str)
+        ]
+    else:
+        return {}
+    return {key: item.value if isinstance(item, ast.Constant) else True for key, item in pairs if key}
+
+
+def _fields(classes: list[_Class]) -> Iterator[Use]:
+    by_name = {each.name: each for each in reversed(classes)}
+    # Fields of a class that others are made of are told of with those.
+    bases = {base for each in classes for base in each.bases}
+    for found in classes:
+        line = _lineage(found, by_name) if found.name not in bases else None
+        if line is None:
+            continue
+        config: dict[str, object] = {}
+        special = False
+        for each in reversed(line):
+            config |= each.own
+            special = special or each.special
+        # Values may come from elsewhere too: then the environment alone says nothing for sure.
+        elsewhere = special or "secrets_dir" in config
+        for each in line:
+            for field in each.fields:
+                yield from _field(field, each, config, elsewhere=elsewhere)
+
+
+def _lineage(found: _Class, classes: Mapping[str, _Class]) -> list[_Class] | None:
+    """The class and its ancestors, nearest first; None when it is no settings class."""
+    line: list[_Class] = []
+    ahead, settings = [found], False
+    while ahead:
+        each = ahead.pop(0)
+        if each in line:
+            continue
+        line.append(each)
+        settings = settings or "BaseSettings" in each.bases
+        ahead += [classes[base] for base in each.bases if base in classes]
+    return line if settings else None
+
+
+def _field(
+    field: ast.AnnAssign, of: _Class, config: Mapping[str, object], *, elsewhere: bool
+) -> Iterator[Use]:
+    assert isinstance(field.target, ast.Name)  # noqa: S101  # _classes takes no other
+    calls = [
+        each
+        for each in (*ast.walk(field.annotation), field.value)
+        if isinstance(each, ast.Call) and ast.unparse(each.func).rpartition(".")[2] == "Field"
+    ]
+    names: list[str] = []
+    required = field.value is None
+    for call in calls:
+        keys = {each.arg: each.value for each in call.keywords}
+        for key in ("validation_alias", "alias", "env"):
+            if key in keys and not names:
+                names = [
+                    each.value
+                    for each in ast.walk(keys[key])
+                    if isinstance(each, ast.Constant) and isinstance(each.value, str)
+                ]
+        given = keys.get("default", call.args[0] if call.args else None)
+        has_default = "default_factory" in keys or (given is not None and not _is_ellipsis(given))
+        if call is field.value:
+            required = not has_default
+        elif has_default:
+            required = False
+    if field.value is not None and _is_ellipsis(field.value):
+        required = True
+    if not names:
+        names = [f"{config.get('env_prefix') or ''}{field.target.id}"]
+    if config.get("case_sensitive") is not True:
+        names = [name.upper() for name in names]
+    need: Need = ("read" if elsewhere else "demanded") if required else "optional"
+    nested = config.get("env_nested_delimiter")
+    yield Use(
+        names[0],
+        of.path,
+        field.lineno,
+        need,
+        f"{of.name}.{field.target.id}",
+        others=tuple(names[1:]),
+        prefix=f"{names[0]}{nested}" if isinstance(nested, str) else "",
+    )
+
+
+def _is_ellipsis(node: ast.AST) -> bool:
+    return isinstance(node, ast.Constant) and node.value is ...

@@ -1,0 +1,182 @@
+"""Dockerfiles for Node and for static sites."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+from rehost.run.errors import UsageError
+from rehost.source.native_commands import command_line, nothing_to_start
+from rehost.source.native_parts import USER, Made, Pin, Plan, cmd, copy, packages, pin, text_of, there
+
+DEFAULT_NODE = "22"
+_IGNORED = ("node_modules", "npm-debug.log*", ".next/cache", "coverage")
+_INSTALLS = re.compile(
+    r"(?:npm (?:ci|i|install)|yarn(?: install)?|pnpm (?:i|install)|bun (?:i|install))(?:\s+-\S+)*$"
+)
+_SETS_UP = re.compile(r"corepack enable|npm (?:i|install) (?:-g|--global) (?:pnpm|yarn|corepack)\S*")
+
+
+def _package(plan: Plan) -> dict[str, Any]:
+    try:
+        found = json.loads(text_of(plan.directory / "package.json") or "{}")
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def version(plan: Plan) -> Pin:
+    """NODE_VERSION, then the files in the order in which Render looks at them. The major version alone."""
+    number = r"v?(\d+)(?:\.\d+)*(?:\.x)?"
+    found = pin(
+        plan,
+        "NODE_VERSION",
+        (
+            (".node-version", rf"^\s*{number}\s*$"),
+            (".nvmrc", rf"^\s*{number}\s*$"),
+            (".tool-versions", rf"^nodejs?\s+{number}"),
+            # The lowest that is allowed: ">=18 <21", "^20.1", "20.x".
+            ("package.json", rf"\"engines\"\s*:\s*\{{[^}}]*\"node\"\s*:\s*\"[^\d\"]*{number}"),
+        ),
+        DEFAULT_NODE,
+    )
+    return Pin(found.version.partition(".")[0], found.where)
+
+
+def _tool(plan: Plan, package: dict[str, Any]) -> tuple[str, list[str], str]:
+    """The package manager, its lock file where there is one, and how it installs."""
+    named = str(package.get("packageManager", ""))
+    if there(plan, "pnpm-lock.yaml"):
+        return "pnpm", ["pnpm-lock.yaml"], "pnpm install --frozen-lockfile"
+    if there(plan, "yarn.lock"):
+        modern = bool(re.match(r"yarn@[2-9]", named)) or bool(there(plan, ".yarnrc.yml"))
+        return (
+            "yarn",
+            ["yarn.lock"],
+            "yarn install --immutable" if modern else "yarn install --frozen-lockfile",
+        )
+    if there(plan, "package-lock.json"):
+        return "npm", ["package-lock.json"], "npm ci"
+    return "npm", [], "npm install"
+
+
+def _dependencies(plan: Plan, node: Pin) -> tuple[list[str], list[str]]:
+    """The lines of the first stage up to the installed dependencies, and the build's steps that are left."""
+    package = _package(plan)
+    tool, locks, install = _tool(plan, package)
+    named = str(package.get("packageManager", "")).partition("+")[0]
+    lines = [node.comment("Node"), f"FROM node:{node.version}-bookworm-slim AS build", "WORKDIR /app"]
+    if tool == "pnpm":
+        lines.append(f"RUN npm install --global {named if named.startswith('pnpm@') else 'pnpm'}")
+    elif "--immutable" in install:
+        lines.append("RUN npm install --global corepack && corepack enable")
+    if re.search(r'"(?:prisma|@prisma/client)"', text_of(plan.directory / "package.json")):
+        lines += packages("openssl", "ca-certificates")
+    if package.get("workspaces") or there(plan, "pnpm-workspace.yaml"):
+        lines += ["# The dependencies of workspaces stand in files all over the sources.", "COPY . ."]
+    else:
+        # What an install reads besides: settings, patches, and the schema that Prisma's client is made from.
+        beside = there(plan, ".npmrc", ".yarnrc.yml")
+        lines.append("# The dependencies first: this layer is built again only when they change.")
+        lines.append(copy([*there(plan, "package.json"), *locks, *beside]))
+        lines += [f"COPY {name} ./{name}" for name in there(plan, "patches", "prisma", ".yarn")]
+    lines.append(f"RUN {install}")
+    if "COPY . ." not in lines:
+        lines.append("COPY . .")
+    steps = [step for step in plan.build.steps if not _INSTALLS.match(step) and not _SETS_UP.match(step)]
+    return lines, steps
+
+
+def _start(plan: Plan, package: dict[str, Any]) -> tuple[str, str]:
+    """The start command, with `npm start` and the like replaced by what they start; and a note, or ""."""
+    found_scripts = package.get("scripts")
+    scripts: dict[str, Any] = found_scripts if isinstance(found_scripts, dict) else {}
+    start = plan.start or ("npm start" if "start" in scripts else "")
+    if not start and there(plan, "server.js"):
+        start = "node server.js"  # what npm itself does for `npm start`
+    if not start:
+        raise nothing_to_start("Name it as startCommand in render.yaml, or as scripts.start in package.json.")
+    found = re.fullmatch(r"(?:npm|yarn|pnpm)\s+(?:run\s+)?([\w:.-]+)", start)
+    name = found[1] if found else ""
+    script = str(scripts.get(name, ""))
+    hooked = any(f"{when}{name}" in scripts for when in ("pre", "post"))
+    if (
+        script
+        and not hooked
+        and len(command_line(script)) > 0
+        and not re.search(r"\b(?:npm|yarn|pnpm)\b", script)
+    ):
+        return script, f"`{start}` starts `{script}`, so the image starts that itself: signals reach the app."
+    return start, ""
+
+
+def node(plan: Plan) -> Made:
+    """Raises UsageError without a package.json, or when nothing says what to start."""
+    if not there(plan, "package.json"):
+        raise UsageError(
+            "there is no package.json.", cure="Name the app's rootDir.", where=str(plan.directory)
+        )
+    package = _package(plan)
+    start, note = _start(plan, package)
+    pinned = version(plan)
+    lines, steps = _dependencies(plan, pinned)
+    tool, _, _ = _tool(plan, package)
+    lines += [f"RUN {step}" for step in steps]
+    # Plain `node file` needs no tool of development; for anything else they stay, as they did at Render.
+    slim = re.match(r"node\s+(?!-)", start) is not None
+    if slim and package.get("devDependencies") and tool in ("npm", "pnpm") and not package.get("workspaces"):
+        lines.append(
+            "RUN npm prune --omit=dev" if tool == "npm" else "RUN pnpm prune --prod --ignore-scripts"
+        )
+    tools = []
+    if re.match(r"pnpm\b", start):
+        tools = [line for line in lines if line.startswith("RUN npm install --global pnpm")]
+    with_openssl = packages("openssl", "ca-certificates") if any("openssl" in line for line in lines) else []
+    lines += [
+        "",
+        f"FROM node:{pinned.version}-bookworm-slim",
+        *with_openssl,
+        *tools,
+        "ENV NODE_ENV=production \\",
+        "    PATH=/app/node_modules/.bin:$PATH \\",
+        f"    PORT={plan.port}",
+        "WORKDIR /app",
+        "COPY --from=build /app ./",
+    ]
+    written = [name for name in (".next",) if re.match(r"next\b", start)]
+    lines += [f"RUN chown -R 10001:10001 {name}" for name in written]
+    lines += [USER, f"EXPOSE {plan.port}", cmd(start)]
+    return Made(lines, _IGNORED, (note,) if note else ())
+
+
+def static(plan: Plan) -> Made:
+    """The built files behind a file server. Raises UsageError without a directory to publish."""
+    if not plan.publish:
+        raise UsageError(
+            "nothing says which directory is published.", cure="Name it as staticPublishPath in render.yaml."
+        )
+    directory = plan.publish.removeprefix("./").strip("/") or "."
+    built = bool(plan.build.steps) and bool(there(plan, "package.json"))
+    lines: list[str] = []
+    if built:
+        lines, steps = _dependencies(plan, version(plan))
+        lines += [*(f"RUN {step}" for step in steps), ""]
+    origin = f"--from=build /app/{directory}" if built else directory
+    lines += [
+        "FROM caddy:2-alpine",
+        f"COPY {origin} /srv",
+        # Caddy keeps its state below these two, and this user owns nothing else.
+        "ENV XDG_DATA_HOME=/tmp/data \\",
+        "    XDG_CONFIG_HOME=/tmp/config",
+        USER,
+        f"EXPOSE {plan.port}",
+        cmd(f"caddy file-server --root /srv --listen :{plan.port}"),
+    ]
+    notes = [
+        "Render's headers, redirects and rewrites of a static site are not carried over: a site of one page needs a "
+        "Caddyfile with try_files."
+    ]
+    if plan.build.steps and not built:
+        notes.append("the build command is not carried over: no package.json says what builds the site.")
+    return Made(lines, _IGNORED, tuple(notes))

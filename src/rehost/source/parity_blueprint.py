@@ -1,0 +1,123 @@
+"""What a blueprint's services relied on: disks, commands before a deploy, jobs, instances."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from rehost.project.config import Project
+from rehost.run.errors import UsageError
+from rehost.run.findings import Finding
+from rehost.source import yaml_text
+from rehost.source.names import app_name
+from rehost.source.yaml_text import Mapped, Text
+
+
+def services(path: Path, app: str) -> tuple[Mapped, ...]:
+    """The services of a blueprint, the app's own first; none when it cannot be read or has none of that name.
+
+    A blueprint that is wrong is `rehost init`'s to tell of.
+    """
+    try:
+        document, _ = yaml_text.read(path.read_text(encoding="utf-8-sig"), path.name)
+    except (OSError, UnicodeDecodeError, UsageError):
+        return ()
+    listed: list[Mapped] = []
+    ahead: list[Text] = [document]
+    while ahead:
+        scope = ahead.pop(0)
+        if isinstance(scope, dict):
+            found = scope.get("services")
+            listed += [each for each in found if isinstance(each, dict)] if isinstance(found, list) else []
+            for key in ("projects", "environments", "ungrouped"):
+                inner = scope.get(key, [])
+                ahead += inner if isinstance(inner, list) else [inner]
+    answering = [each for each in listed if each.get("type") in ("web", "pserv")]
+    own = [each for each in answering if app_name(str(each.get("name", ""))) == app]
+    first = own[0] if own else answering[0] if len(answering) == 1 else None
+    return () if first is None else (first, *(each for each in listed if each is not first))
+
+
+def findings(project: Project, listed: tuple[Mapped, ...]) -> list[Finding]:
+    """Rows about the app's own service, then about those beside it."""
+    if not listed:
+        return []
+    where = project.source.blueprint or "render.yaml"
+    found = [*_own(project, listed[0], where)]
+    for each in listed[1:]:
+        found += _beside(each, where)
+    return found
+
+
+def _own(project: Project, service: Mapped, where: str) -> Iterator[Finding]:
+    disk = service.get("disk")
+    path = str(disk.get("mountPath", "")).rstrip("/") if isinstance(disk, dict) else ""
+    if path and any(each.endswith(f":{path}") for each in project.run.volumes):
+        yield Finding(
+            "warning",
+            f"the disk at {path} is a volume here. Render stopped the old container before it started the new; here "
+            "both have the volume for the length of a release.",
+            "An app whose files only one process may open (SQLite, an index) needs care; copy the disk's content over.",
+            where,
+        )
+    elif path:
+        yield Finding(
+            "warning",
+            f"the disk at {path} has no volume here: what the app writes there ends with each release.",
+            f'Write volumes = ["data:{path}"] under [run].',
+            where,
+        )
+    for key, what in (
+        ("preDeployCommand", "before each release"),
+        ("initialDeployHook", "after the first release"),
+    ):
+        if service.get(key):
+            yield Finding(
+                "warning",
+                f"{key}: rehost runs no command {what} yet.",
+                "Run it with `rehost exec`, or let the app do it when it starts.",
+                where,
+            )
+    several = service.get("numInstances", "1") != "1" or service.get("scaling")
+    if several:
+        yield Finding(
+            "warning",
+            "several instances ran at Render; rehost runs one container on one machine.",
+            "Choose a machine.type that carries the load.",
+            where,
+        )
+    if str(service.get("plan", "")) == "free":
+        yield Finding("ok", "the free plan slept after 15 minutes; the machine does not", where=where)
+
+
+def _beside(service: Mapped, where: str) -> Iterator[Finding]:
+    name = str(service.get("name", "")) or "(no name)"
+    kind = str(service.get("type", ""))
+    if kind == "cron":
+        yield Finding(
+            "warning",
+            f"the cron job {name} ({service.get('schedule', '')} in UTC) stays at Render: rehost runs no jobs yet.",
+            "Keep it there, with addresses that it still reaches; never let it run on both sides.",
+            where,
+        )
+    elif kind == "worker":
+        yield Finding(
+            "warning",
+            f"the worker {name} stays at Render: rehost runs what answers HTTP.",
+            "Keep it there; its queue must be one that both sides reach.",
+            where,
+        )
+    elif kind == "pserv":
+        yield Finding(
+            "warning",
+            f"the private service {name} stays at Render, where nobody outside reaches it by its name.",
+            "Give it a public address, or move it to the machine as an app of its own.",
+            where,
+        )
+    elif kind in ("keyvalue", "redis"):
+        yield Finding(
+            "warning",
+            f"the Key Value store {name} stays at Render, and its internal address ends there.",
+            "Let the machine's address in (ipAllowList), and use its external address.",
+            where,
+        )

@@ -139,7 +139,7 @@ def test_what_was_mistyped(project: Path, words: tuple[str, ...]) -> None:
     [
         (("logs", "--grep", "("), ("--grep", "regular expression", "backslash")),
         (("logs", "--since", "yesterday"), ("--since", "yesterday", "10m")),
-        (("lab", "fault", "instances.insert"), ("KIND", "--clear")),
+        (("lab", "fault", "instances.insert"), ("KIND", "--list")),
     ],
 )
 def test_options_that_make_no_sense(project: Path, words: tuple[str, ...], parts: tuple[str, ...]) -> None:

@@ -46,7 +46,7 @@ async def up(session: Session, name: str) -> None:
     session.result(name=name, api=info.api, project=info.project, database=info.database, fresh=info.fresh)
 
 
-@command.command(epilog="Examples: rehost lab down; rehost lab down --cache")
+@command.command(epilog="Example: rehost lab down; rehost lab down --cache")
 @name_option
 @click.option(
     "--cache", is_flag=True, help="Then drop the cached trees, too; the next `up` builds them anew."
@@ -69,7 +69,7 @@ async def down(session: Session, name: str, cache: bool) -> None:
     session.result(name=name, removed=gone, freed=freed)
 
 
-@command.command(epilog="Examples: rehost lab status; rehost lab status --name mine --json")
+@command.command(epilog="Example: rehost lab status; rehost lab status --name mine --json")
 @click.option("--name", help="Which lab. [default: the only one that is up, or a list of those that are]")
 @common()
 async def status(session: Session, name: str | None) -> int:

@@ -15,7 +15,7 @@ name_option = click.option("--name", default="default", help="Which lab.", show_
 
 
 @click.command(
-    epilog="Examples: rehost lab fault instances.insert stockout --times 2; rehost lab fault machine content-api "
+    epilog="Example: rehost lab fault instances.insert stockout --times 2; rehost lab fault machine content-api "
     "disk-full --for 30s; rehost lab fault --clear"
 )
 @name_option

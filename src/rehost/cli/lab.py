@@ -101,7 +101,7 @@ async def status(session: Session, name: str | None) -> int:
     return 0
 
 
-@command.command(epilog='Examples: eval "$(rehost lab env --name mine)"; rehost lab env --json')
+@command.command(epilog='Example: eval "$(rehost lab env --name mine)"; rehost lab env --json')
 @name_option
 @common()
 async def env(session: Session, name: str) -> None:

@@ -12,9 +12,11 @@ import pytest
 from blueprint_leaves import lost
 from rehost.project import config
 from rehost.run.secret import Secret
-from rehost.source import blueprint, init, yaml_text
+from rehost.source import blueprint, init, init_write, yaml_text
 from rehost.source.names import app_name
+from rehost.source.render_export import Live
 from rehost.source.report import Import, Settings
+from render_fake import web
 
 FILES = sorted((Path(__file__).parent / "data" / "blueprints").glob("*.yaml"))
 
@@ -78,12 +80,31 @@ def services(scope: object) -> list[Any]:
     return [*(own if isinstance(own, list) else []), *services(inner)]
 
 
+@pytest.mark.parametrize("known", [True, False])
+@pytest.mark.parametrize("path", FILES, ids=[path.stem for path in FILES])
+def test_no_leaf_is_lost_when_render_itself_is_asked(path: Path, known: bool) -> None:
+    """known: whether Render has the file's variables, or none of them."""
+    document, _ = yaml_text.read(path.read_text(encoding="utf-8"), path.name)
+    assert isinstance(document, dict)
+    alone = imported(path)
+    chosen = next(
+        each for each in services(document) if app_name(str(each.get("name"))) == alone.settings.app
+    )
+    variables = {key: Secret("x") for key in alone.settings.required} if known else {}
+    live = Live(web(1, name=str(chosen["name"])), variables, {})
+    found = blueprint.read(path, expected(path).get("service"), live)
+    assert lost(document, chosen, found) == []
+    told = [each[0] for each in (*found.carried, *found.differently, *found.left)]
+    assert len(told) == len(set(told))
+    assert set(found.settings.variables) == set(variables)
+
+
 @pytest.mark.parametrize("path", FILES, ids=[path.stem for path in FILES])
 def test_init_makes_a_file_that_loads(path: Path, tmp_path: Path) -> None:
     (tmp_path / "render.yaml").write_bytes(path.read_bytes())
     (tmp_path / "Dockerfile").write_text("FROM scratch\n")
     draft = init.draft(init.find(tmp_path), expected(path).get("service"))
-    init.write(draft)
+    init_write.write(draft)
     project = config.load(tmp_path)
     wanted = expected(path)["settings"]
     assert (project.app, project.domain.name) == (wanted["app"], wanted.get("domain"))

@@ -53,7 +53,7 @@ def test_kinds(file: str, text: str, kind: str) -> None:
     assert found.line == text[: text.index("shop.onrender")].count("\n") + 1
     (told,) = callers.findings([found], OWN)
     assert told.severity == ("ok" if kind == "the blueprint" else "warning")
-    assert f"{file}:{found.line}" in told.what
+    assert told.where == f"{file}:{found.line}"
     assert bool(told.cure) is (told.severity == "warning")
 
 
@@ -79,7 +79,7 @@ def test_other_services_at_render_are_told_apart() -> None:
         (3, "shop.onrender.com"),
     ]
     own, others = callers.findings(found, OWN)
-    assert "a.js:1, a.js:3" in own.what
+    assert (own.where, own.what) == ("a.js:1", "code has shop.onrender.com; also a.js:3.")
     assert "if that service is this one" in others.what
     assert [each.name for each in find("a.js", f"{URL} x.onrender.com", others=False)] == [
         "shop.onrender.com"

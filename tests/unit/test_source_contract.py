@@ -66,6 +66,8 @@ PYTHON = {
         "C": "demanded",
     },
     "this is { not Python, os.environ": {},
+    'import os\nx = "\\d"\nos.environ["A"]': {"A": "demanded"},
+    "import os\nos.environ" + ".a" * 5000: {},
 }
 
 

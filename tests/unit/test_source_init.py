@@ -17,7 +17,8 @@ from rehost.project.config import EXAMPLE, Gce, load, parse
 from rehost.project.sizes import MB
 from rehost.run.errors import Refused, UsageError
 from rehost.run.secret import Secret
-from rehost.source.init import Draft, draft, fill, find, write
+from rehost.source.init import draft, fill, find
+from rehost.source.init_write import Draft, write
 
 REFERENCE = Path(__file__).parents[2] / "examples" / "content-api"
 

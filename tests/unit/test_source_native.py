@@ -52,6 +52,7 @@ SAMPLES: dict[str, tuple[Service, Mapping[str, str], list[str], str]] = {
             "build.sh": f"{DJANGO}python manage.py collectstatic --no-input\npython manage.py migrate\n",
             "requirements.txt": "Django==5.0\npsycopg2==2.9\n",
             "manage.py": "",
+            "shop/settings.py": "DEBUG = 'RENDER' not in os.environ\n",
         },
         [
             "FROM python:3.12-slim-bookworm AS build",
@@ -61,6 +62,7 @@ SAMPLES: dict[str, tuple[Service, Mapping[str, str], list[str], str]] = {
             "FROM python:3.12-slim-bookworm",
             "    && apt-get install -y --no-install-recommends libpq5 \\",
             "COPY . .",
+            "ENV RENDER=true",
             "RUN python manage.py collectstatic --no-input",
             'CMD ["gunicorn", "shop.wsgi:application"]',
         ],
@@ -266,6 +268,7 @@ def test_what_the_drafts_run_is_good_shell(tmp_path: Path) -> None:
 def test_what_needs_a_database_is_left_out_and_said(tmp_path: Path) -> None:
     made = drafted(tmp_path, "django")
     assert "migrate" not in made.dockerfile
+    assert "RENDER" not in drafted(tmp_path / "plain", "python").dockerfile
     assert any("left out of the build: `python manage.py migrate`" in note for note in made.notes)
     assert any("SECRET_KEY=build" in note for note in made.notes)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Any, TypeVar
@@ -122,6 +123,26 @@ def test_250_services_of_150_variables_within_the_rate_limit() -> None:
     assert any(each.startswith("Render's rate limit is reached: going on in") for each in said)
     assert "looking through the variables at Render: 250 of 250" in said
     assert "onrender.com/7" not in f"{said}"
+
+
+def test_after_an_error_nothing_more_is_asked() -> None:
+    services = [web(number) for number in range(90)]
+    refusal = (403, b'{"message": "no"}')
+    fake = FakeRender(
+        services=services, failures=[(200, json.dumps([{"service": each} for each in services]).encode())]
+    )
+    fake.failures += [(200, b"[]"), *[refusal] * 90]
+    said: list[str] = []
+
+    async def question(api: Render) -> int:
+        with pytest.raises(RenderError, match="may not read that"):
+            await render_export.mentions(api, ["x"], "", said.append)
+        for _ in range(20):  # the others would go on meanwhile
+            with contextlib.suppress(RenderError):
+                await api.get("services", "srv-a1")
+        return len([each for each in fake.asked if "env-vars" in each])
+
+    assert asked(fake, question) < 90 // 2  # but for those under way
 
 
 def test_a_limit_that_somebody_else_uses_up_is_waited_out() -> None:

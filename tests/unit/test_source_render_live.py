@@ -155,6 +155,22 @@ def test_what_stands_at_render_counts_and_nothing_of_the_file_vanishes() -> None
     assert {"service.env", "service.domain", "service.autoDeployTrigger", "services.mailer"} <= set(where)
 
 
+def test_what_was_removed_at_render_is_not_carried_over() -> None:
+    there = live(rootDir="")
+    there.service["serviceDetails"] |= {"disk": None, "healthCheckPath": ""}
+    there = there._replace(domains=(), siblings=({"name": "mailer"}, {"name": "extra", "type": "cron_job"}))
+    found = blueprint.parse(FILE, live=there)
+    settings = found.settings
+    assert (settings.volume, settings.disk_gb, settings.domain, settings.health) == (None, None, None, None)
+    left = {each.field: each.why for each in found.left}
+    for key in ("disk", "domain", "healthCheckPath"):
+        assert left[f"service.{key}"].startswith("The service has none at Render")
+    assert {field for field in left if "mailer" in field or "extra" in field} == {
+        "services.mailer",
+        "services at Render.extra",
+    }
+
+
 def test_a_service_without_a_file() -> None:
     found = blueprint.of_live(live())
     assert found.changed == ()
@@ -339,6 +355,8 @@ def test_init_reads_render(here: Path, host: str) -> None:
     assert (key.read_text(), stat.S_IMODE(key.stat().st_mode)) == ("hunter2 file\n", 0o600)
     assert stat.S_IMODE(key.parent.stat().st_mode) == 0o700
     assert [path.name for path in key.parent.iterdir()] == ["key.pem"]
+    assert "service.secretFiles.../evil: It is not the name of a file." in told
+    assert not list(here.parent.rglob("evil"))
     journal = "".join(path.read_text() for path in (here / ".rehost" / "journal").iterdir())
     assert "hunter2" not in journal
     assert "not carried over: service.secretFiles.key.pem" in journal
@@ -379,6 +397,35 @@ def test_the_service_has_another_name_than_in_the_file(here: Path, host: str) ->
     done = typed("init", "--render", "srv-a1")
     assert done.exit_code == 0, done.output
     assert config.load(here).app == "api"
+
+
+def test_the_file_describes_other_services(here: Path, host: str) -> None:
+    two = "services: [{type: web, name: one, plan: pro}, {type: web, name: two, plan: free}]"
+    (here / "render.yaml").write_text(two)
+    done = typed("init", "--render", "api")
+    assert done.exit_code == 0, done.output
+    assert "render.yaml: It describes other services, and none called api." in done.output
+    assert config.load(here).run.memory == 2 * 1024**3
+    (here / "rehost.toml").unlink()
+    done = typed("init", "--render", "api", "--service", "two")
+    assert 'changed at Render: plan: "free" in render.yaml, "standard" at Render' in done.output
+    assert "services.one" in done.output
+
+
+def test_secret_files_keep_what_is_there_and_stay_out_of_git(here: Path, host: str) -> None:
+    subprocess.run(["git", "init", "-q", str(here)], check=True)
+    (here / ".gitignore").write_text(".env*\n")
+    folder = here / ".rehost" / "secret-files"
+    folder.mkdir(parents=True)
+    (here / ".rehost" / ".gitignore").write_text("journal\n")
+    (folder / "key.pem").write_text("mine\n")
+    done = typed("init", "--render", "api")
+    assert done.exit_code == 3, done.output
+    assert "echo '.rehost/' >> .gitignore" in done.output
+    assert not (here / ".env.prod").exists()
+    (here / ".gitignore").write_text(".env*\n.rehost/\n")
+    assert typed("init", "--render", "api").exit_code == 0
+    assert (folder / "key.pem").read_text() == "mine\n"
 
 
 def test_git_must_not_see_the_values(here: Path, host: str) -> None:

@@ -35,7 +35,7 @@ async def command(session: Session, service: str | None, render: str | None, cal
     from rehost.run.engine import Doing
     from rehost.run.errors import UsageError
     from rehost.run.plan import Action, Plan
-    from rehost.source import init
+    from rehost.source import init, init_write
 
     found = init.find(session.here)
     live = await _live(session, found, service, render, callers)
@@ -55,9 +55,11 @@ async def command(session: Session, service: str | None, render: str | None, cal
             doing.note(
                 f"changed at Render: {changed.field}: {changed.file} in {found.blueprint}, {changed.there} at Render"
             )
-        new = init.write(draft)
+        new = init_write.write(draft)
         if not new:
             doing.unchanged()
+        for carried in report.carried:
+            doing.note(f"carried over: {carried.field} → {carried.to}")
         for differently in report.differently:
             doing.note(f"carried over differently: {differently.field}: {differently.how}")
         for left in report.left:
@@ -79,10 +81,6 @@ async def command(session: Session, service: str | None, render: str | None, cal
             f"\n{draft.image_path}, made from the build and start commands; it is yours from here on:\n"
         )
         session.out("\n".join(f"  {line}".rstrip() for line in draft.image.dockerfile.splitlines()))
-    if report.carried:
-        session.out("\nCarried over:")
-        for carried in report.carried:
-            session.out(f"  {carried.field} → {carried.to}")
     session.out("\nNext: read rehost.toml, then `rehost check`.")
     session.result(written=new, env_file=draft.env_file, added=[*sorted(draft.additions)], **report.as_json())
 

@@ -58,12 +58,11 @@ def parse(
     live: the same service as it stands at Render. What it says counts, and what the file says otherwise is told.
     """
     contents, ledger = _contents(text, file)
-    if (
-        live is not None
-        and service is None
-        and any(name_of(each) == live.name for _, each in contents.services)
-    ):
-        service = live.name
+    if live is not None and service is None:
+        if any(name_of(each) == live.name for _, each in contents.services):
+            service = live.name
+        elif sum(kind_of(each) == "web" for _, each in contents.services) != 1:
+            return _undescribed(live, file)
     place, chosen = _choose(contents.services, service, file)
     for shown, each in contents.services:
         if each is not chosen:
@@ -92,6 +91,16 @@ def of_live(live: Live) -> Import:
     """The import of a service that no file describes. Raises UsageError when it is none that rehost moves."""
     _movable(live.name, live.kind, "", "Render")
     return _with_live({}, [], live, frozenset(), Ledger())
+
+
+def _undescribed(live: Live, file: str) -> Import:
+    ledger = Ledger()
+    ledger.leave(
+        file,
+        f"it describes other services, and none called {live.name}",
+        "name the one that it is in the file with --service, if it is one of them",
+    )
+    return _with_live({}, [], live, frozenset(), ledger)
 
 
 def _contents(text: str, file: str) -> tuple[_Contents, Ledger]:
@@ -137,7 +146,11 @@ def _with_live(
             )
     linked = frozenset(group.name for group in live.groups)
     settings, given = carry_live(written, groups, variables, linked, Settings(), ledger)
-    kept_files = {name: content for name, content in live.effective_files.items() if Path(name).name == name}
+    kept_files = {
+        name: content
+        for name, content in live.effective_files.items()
+        if Path(name).name == name and name != ".." and "\0" not in name
+    }
     for name in live.effective_files:
         if name not in kept_files:
             ledger.leave(f"service.secretFiles.{name}", "it is not the name of a file", "rename it at Render")
@@ -155,7 +168,7 @@ def _with_live(
                 f"at Render it redirects to {to}, and rehost serves one name per app",
                 f"redirect it to {to} at your DNS",
             )
-    for each in (sibling for sibling in live.siblings if sibling.get("name") not in in_file):
+    for each in (sibling for sibling in live.siblings if str(sibling.get("name")) not in in_file):
         _leave_service(
             f"services at Render.{each.get('name')}", {"type": str(each.get("type") or "")}, ledger
         )

@@ -17,6 +17,7 @@ from rehost.source.contract_files import Sources, line_of
 
 _ANY_ONRENDER = re.compile(rb"(?i)(?<![a-z0-9.-])(?:[a-z0-9-]+\.)+onrender\.com(?![a-z0-9-]|\.[a-z0-9])")
 _ONRENDER = ".onrender.com"
+_SHOWN = 20
 
 
 class Kind(NamedTuple):
@@ -153,19 +154,18 @@ def findings(found: Iterable[Caller], own: Collection[str], prefix: str = "") ->
     for (kind, ours), callers in sorted(
         groups.items(), key=lambda item: (not item[0][1], KINDS.index(item[0][0]))
     ):
-        places = ", ".join(
-            dict.fromkeys(f"{posixpath.join(prefix, each.file)}:{each.line}" for each in callers[:20])
-        )
-        more = f" and {len(callers) - 20} more" if len(callers) > 20 else ""
+        places = list(dict.fromkeys(f"{posixpath.join(prefix, each.file)}:{each.line}" for each in callers))
+        also = f"; also {', '.join(places[1:_SHOWN])}" if places[1:] else ""
+        more = f" and {len(places) - _SHOWN} more" if len(places) > _SHOWN else ""
         names = ", ".join(sorted({each.name for each in callers}))
         quiet = kind.name in ("the blueprint",)
         end = "" if ours else " (if that service is this one, or moves too)"
         made.append(
             Finding(
                 "ok" if quiet else "warning",
-                f"{kind.name} has {names}{end}: {places}{more}.",
+                f"{kind.name} has {names}{end}{also}{more}.",
                 "" if quiet else kind.cure,
-                f"{posixpath.join(prefix, callers[0].file)}:{callers[0].line}",
+                places[0],
             )
         )
     return made

@@ -59,6 +59,7 @@ _COMMON = frozenset(
             "XDG_CONFIG_HOME",
             "XDG_CACHE_HOME",
         ),
+        *("PYTHON_VERSION", "NODE_VERSION", "RUBY_VERSION", "GO_VERSION", "RUST_VERSION", "ELIXIR_VERSION"),
         *("RAILS_ENV", "RACK_ENV", "MIX_ENV", "BUNDLE_GEMFILE", "PYTHONPATH", "VIRTUAL_ENV", "APPDATA"),
     )
 )

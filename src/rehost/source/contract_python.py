@@ -5,6 +5,7 @@ of pydantic-settings, python-decouple, django-environ and starlette.
 from __future__ import annotations
 
 import ast
+import warnings
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
@@ -45,15 +46,17 @@ def read(files: Mapping[str, bytes]) -> Reading:
             left += 1
             continue
         try:
-            tree = ast.parse(text)
-        except (SyntaxError, ValueError, RecursionError):
+            with warnings.catch_warnings():  # about the file, which are its owner's
+                warnings.simplefilter("ignore")
+                tree = ast.parse(text)
+            if any(mark in text for mark in READERS):
+                reader = _File(path, tree)
+                uses += reader.uses()
+                given |= reader.given
+            if b"Settings" in text:
+                classes += _classes(path, tree)
+        except (SyntaxError, ValueError, RecursionError, MemoryError):  # the last two: nested too deep
             continue
-        if any(mark in text for mark in READERS):
-            reader = _File(path, tree)
-            uses += reader.uses()
-            given |= reader.given
-        if b"Settings" in text:
-            classes += _classes(path, tree)
     uses += _fields(classes)
     return Reading(uses, given, left)
 

@@ -12,11 +12,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from rehost.project import dockerfile, dotenv, files, git
-from rehost.project.config import EXAMPLE, FILE, parse
-from rehost.run.errors import Refused, UsageError
+from rehost.project import dockerfile, dotenv, git
+from rehost.project.config import EXAMPLE, parse
+from rehost.run.errors import UsageError
 from rehost.run.secret import Secret
 from rehost.source import blueprint, native, render, render_notes
+from rehost.source.init_write import Draft
 from rehost.source.names import app_name
 from rehost.source.render_export import Live
 from rehost.source.report import Import, Settings
@@ -27,9 +28,6 @@ BLUEPRINTS = ("render.yaml", "render.yml")
 ENV_FILES = (".env.prod", ".env.production", ".env")
 ENV_EXAMPLES = (".env.prod.example", ".env.production.example", ".env.example")
 DEFAULT_PORT = 8080
-# Below the project, in rehost's own directory, which git ignores.
-STATE = ".rehost"
-SECRET_FILES = "secret-files"  # noqa: S105  # a directory
 DEFAULT_DISK_GB, SYSTEM_GB = 20, 10
 
 _Key = tuple[str, str]
@@ -44,25 +42,6 @@ class Found:
     env_files: tuple[str, ...]
     env_examples: tuple[str, ...]
     dockerfiles: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Draft:
-    """What `write` would write. additions: variables of the source that the env file does not have.
-
-    secret: the additions came from Render itself, so git must not see the env file. secret_files: by name.
-    image: a Dockerfile for an app that has none, to stand at image_path.
-    """
-
-    directory: Path
-    text: str
-    report: Import
-    env_file: str
-    additions: Mapping[str, Secret]
-    secret: bool = False
-    secret_files: Mapping[str, Secret] = field(default_factory=dict)
-    image: native.Draft | None = None
-    image_path: str = ""
 
 
 @dataclass(slots=True)
@@ -146,77 +125,10 @@ def draft(found: Found, service: str | None = None, live: Live | None = None) ->
     text = fill(EXAMPLE.read_text(encoding="utf-8"), choices.values, choices.reasons)
     parse(text, found.directory)
     report = replace(report, notes=tuple(choices.notes))
-    if choices.image is not None:
-        report = report.taken_over(native.TAKEN_OVER, "the Dockerfile that rehost init writes")
+    if settings.runtime in native.RUNTIMES and _image(found, choices) is not None:
+        report = report.taken_over(native.TAKEN_OVER, "the Dockerfile; see that it does the same")
     made = Draft(found.directory, text, report, env_file, additions, live is not None, settings.secret_files)
     return replace(made, image=choices.image, image_path=str(choices.values["build", "dockerfile"]))
-
-
-def write(made: Draft) -> bool:
-    """Write rehost.toml and the env file's additions; False when both were there already.
-
-    Raises Refused, before anything is written, when another rehost.toml is there, or when git would take a file
-    with values that stood at Render alone.
-    """
-    _refuse_exposed(made)
-    path = made.directory / FILE
-    data = made.text.encode()
-    try:
-        same = path.exists() and path.read_bytes() == data
-        if path.exists() and not same:
-            raise Refused(
-                "it is there already, and says something else; nothing was written.",
-                cure="Edit it, or move it away and type rehost init again.",
-                where=str(path),
-            )
-        # The env file first: when this stops in between, the next run finds its variables and carries on.
-        added = bool(made.additions) and dotenv.write(made.directory / made.env_file, made.additions)
-        added = _write_secret_files(made) or added
-        if made.image is not None:
-            image = made.directory / made.image_path
-            added = bool(native.write(made.image, image.parent, image.name)) or added
-        if not same:
-            files.replace(path, data, 0o644)
-    except OSError as failed:
-        raise UsageError(
-            f"cannot be written: {failed.strerror}.",
-            cure="Check the directory's owner and mode.",
-            where=str(path),
-        ) from None
-    return added or not same
-
-
-def _refuse_exposed(made: Draft) -> None:
-    if made.secret and made.additions and git.exposed(made.directory / made.env_file):
-        raise Refused(
-            "git does not ignore it, and it is to hold the app's secrets; nothing was written.",
-            where=made.env_file,
-            cure=f"Type `echo '{made.env_file}' >> .gitignore` (and `git rm --cached {made.env_file}` if git has it "
-            "already), then rehost init again.",
-        )
-
-
-def _write_secret_files(made: Draft) -> bool:
-    """Save what is not there yet, 0600; True when something was. Raises OSError, or Refused when git would take it."""
-    if not made.secret_files:
-        return False
-    state = made.directory / STATE
-    folder = state / SECRET_FILES
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    if not (state / ".gitignore").exists():
-        (state / ".gitignore").write_text("*\n")
-    if git.exposed(folder):
-        raise Refused(
-            "git does not ignore it, and it is to hold secret files.",
-            where=f"{STATE}/{SECRET_FILES}",
-            cure=f"Type `echo '{STATE}/' >> .gitignore`, then rehost init again.",
-        )
-    written = False
-    for name, content in made.secret_files.items():
-        if not (folder / name).exists():
-            files.replace(folder / name, content.reveal().encode(), 0o600)
-            written = True
-    return written
 
 
 def _choose_source(found: Found, settings: Settings, choices: _Choices) -> None:

@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from rehost.project import dockerfile as reading
+from rehost.project import platform
 from rehost.run.errors import UsageError
-from rehost.source import native_commands, native_other, native_python, native_web
-from rehost.source.native_parts import Made, Plan
+from rehost.source import contract_files, native_commands, native_other, native_python, native_web
+from rehost.source.native_parts import Plan
 from rehost.source.report import Settings
 
 RUNTIMES = {
@@ -98,13 +99,25 @@ def dockerfile(service: Service, directory: Path) -> Draft:
         )
     build = native_commands.build_steps(service.build, directory)
     start = service.start.strip() or native_commands.procfile(directory)
-    made: Made = make(Plan(directory, build, start, service.publish, service.variables, service.port))
-    text = "\n".join(made.lines) + "\n"
+    made = make(Plan(directory, build, start, service.publish, service.variables, service.port))
+    text = "\n".join(_as_at_render(made.lines, directory)) + "\n"
     # What is handed on can be read by rehost itself: a fault here is ours, and shows before it is written.
     reading.parse(text)
     has_ignore = (directory / ".dockerignore").exists()
     ignore = None if has_ignore else "\n".join((*IGNORED, *made.ignored)) + "\n"
     return Draft(text, ignore, (*build.notes, *made.notes))
+
+
+def _as_at_render(lines: list[str], directory: Path) -> list[str]:
+    """Where the sources ask whether they run at Render, the build's steps get the answer that they had there.
+
+    Render's own guide for Django sets STATIC_ROOT by it, without which `collectstatic` fails.
+    """
+    sources = contract_files.load(directory).texts if directory.is_dir() else {}
+    if not any("RENDER" in platform.mentioned(path, text) for path, text in sources.items()):
+        return lines
+    answer = ["# The sources ask for it; Render sets it while it builds, too.", "ENV RENDER=true"]
+    return [each for line in lines for each in ([line, *answer] if line == "COPY . ." else [line])]
 
 
 def write(draft: Draft, directory: Path, name: str = "Dockerfile") -> list[str]:

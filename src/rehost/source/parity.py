@@ -48,7 +48,7 @@ class App(NamedTuple):
     @property
     def from_render(self) -> bool:
         url = self.project.source.url or ""
-        return bool(self.services) or ".onrender.com" in url
+        return bool(self.services) or self.project.source.render is not None or ".onrender.com" in url
 
     def places(self, sign: Sign) -> list[tuple[str, int, bytes]]:
         """Where it stands in what is built, documents left out: file, line and the text that matched."""
@@ -125,7 +125,8 @@ def _variables(app: App) -> Iterator[Finding]:
         cure = platform.NOT_GIVEN.get(name)
         if cure is None:
             cure = (
-                "name the domain under [domain], or set it in the env file"
+                "name the domain under [domain], or set it in the env file: an app that answers to this name alone "
+                "(ALLOWED_HOSTS) refuses the health gate too"
                 if "EXTERNAL" in name
                 else "make this directory a git checkout, or set it in the env file"
             )

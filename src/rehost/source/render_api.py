@@ -11,6 +11,7 @@ https://api-docs.render.com/reference/rate-limiting.
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 import time
 from collections.abc import Awaitable, Callable, Mapping
@@ -181,7 +182,7 @@ class Render:
 
     async def _until_open(self) -> None:
         while (rest := self._closed_until - self._clock()) > 0:
-            self._progress(f"Render's rate limit is reached: going on in {rest:.0f} s")
+            self._progress(f"Render's rate limit is reached: going on in {math.ceil(rest)} s")
             await self._pause(rest)
 
     async def _once(self, path: str, query: Mapping[str, str]) -> Any:

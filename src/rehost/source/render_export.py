@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from rehost.run.errors import UsageError
 from rehost.run.secret import Secret
@@ -16,6 +16,7 @@ from rehost.run.secret import Secret
 if TYPE_CHECKING:  # who only reads a blueprint loads no HTTP client
     from rehost.source.render_api import Render
 
+T = TypeVar("T")
 Item = dict[str, Any]
 Progress = Callable[[str], None]
 _SERVICE_ID = re.compile(r"(srv|crn)-[a-z0-9]+")
@@ -163,7 +164,7 @@ async def export(api: Render, service: Item, progress: Progress) -> Live:
     name, identity = str(service.get("name") or ""), str(service.get("id") or "")
     owner = {"ownerId": str(service["ownerId"])} if service.get("ownerId") else {}
     progress(f"reading {name} at Render")
-    variables, files, domains, deploys, metas, services = await asyncio.gather(
+    variables, files, domains, deploys, metas, services = await _together(
         api.items("envVar", "services", identity, "env-vars"),
         api.items("secretFile", "services", identity, "secret-files"),
         _domains(api, service, identity),
@@ -173,7 +174,7 @@ async def export(api: Render, service: Item, progress: Progress) -> Live:
     )
     linked = [str(meta["id"]) for meta in metas if _links(meta, identity)]
     progress(f"reading {len(linked)} environment groups of {name}")
-    groups = await asyncio.gather(*(api.get("env-groups", each) for each in linked))
+    groups = await _together(*(api.get("env-groups", each) for each in linked))
     live = Live(
         service,
         _values(variables, "key", "value"),
@@ -185,6 +186,16 @@ async def export(api: Render, service: Item, progress: Progress) -> Live:
     )
     progress(f"reading the databases that {name} uses")
     return live._replace(stores=await _stores(api, owner, live.effective.values()))
+
+
+async def _together(*questions: Coroutine[Any, Any, T]) -> list[T]:
+    """All answers; when one fails the others are given up, so that nothing more is asked."""
+    tasks = [asyncio.ensure_future(each) for each in questions]
+    try:
+        return await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
 
 
 async def _domains(api: Render, service: Item, identity: str) -> list[Item]:
@@ -223,7 +234,7 @@ def _belongs(other: Item, service: Item) -> bool:
 async def _stores(api: Render, owner: Mapping[str, str], values: Iterable[Secret]) -> tuple[Store, ...]:
     """The stores that the values name, with what they are reached by. Others are not asked for their passwords."""
     text = "\n".join(value.reveal() for value in values)
-    lists = await asyncio.gather(
+    lists = await _together(
         api.items("postgres", "postgres", **owner), api.items("keyValue", "key-value", **owner)
     )
     used = [
@@ -232,7 +243,7 @@ async def _stores(api: Render, owner: Mapping[str, str], values: Iterable[Secret
         for item in items
         if item.get("id") and str(item["id"]) in text
     ]
-    asked = await asyncio.gather(*(api.get(path, str(item["id"]), "connection-info") for path, item in used))
+    asked = await _together(*(api.get(path, str(item["id"]), "connection-info") for path, item in used))
     return tuple(
         Store(
             str(item.get("name") or item["id"]),
@@ -272,5 +283,5 @@ async def mentions(api: Render, addresses: Sequence[str], but: str, progress: Pr
         found = await api.get("env-groups", str(each["id"]))
         return holding(f"environment group {each.get('name')}", found.get("envVars"))
 
-    found = await asyncio.gather(*map(service, services), *map(group, metas))
+    found = await _together(*map(service, services), *map(group, metas))
     return sorted(mention for each in found for mention in each)

@@ -218,7 +218,7 @@ def _disk_parts(name: str, disk: Mapped, settings: Settings, ledger: Ledger) -> 
         return settings
     ledger.change(
         f"{name}.sizeGB",
-        f"machine.disk, which the system needs 10GB of; the volume fills what is left, {size}GB",
+        f"the volume has no size of its own: machine.disk holds its {size}GB and the 10GB of the system",
     )
     return replace(settings, disk_gb=int(size))
 

@@ -172,6 +172,19 @@ def test_what_is_open_after_runs_that_ended_badly() -> None:
     assert "- `rehost up` was cut off; type it again, it carries on." in points
 
 
+def test_what_an_import_listed_is_in_the_record() -> None:
+    def taken(at: float, *texts: str) -> Run:
+        notes = (event(at, "note", text, "project/rehost.toml", {"listed": True}) for text in texts)
+        return Run("init", T + at, 1.0, "done", tuple(notes))
+
+    page = record(
+        [taken(0, "carried over: old"), taken(9, "carried over: a → b", "not carried over: c"), SECOND], {}
+    )
+    section = page.partition("## What came along, and what did not\n\n")[2].partition("\n\n##")[0]
+    assert section == "- Carried over: a → b\n- Not carried over: c"
+    assert "came along" not in record([SECOND], {})
+
+
 def test_nothing_yet() -> None:
     page = record([], {})
     assert "No run has changed anything yet." in page

@@ -340,8 +340,9 @@ def test_init_reads_render(here: Path, host: str) -> None:
     done = typed("init", "--callers", "--render")
     assert done.exit_code == 0, done.output
     told = done.output
-    assert 'changed at Render: plan: "starter" in render.yaml, "standard" at Render' in told
-    assert "changed at Render: envVars.DASHBOARD: not there in render.yaml, set at Render" in told
+    assert "Changed at Render, and not in render.yaml:" in told
+    assert 'plan: "starter" in render.yaml, "standard" at Render' in told
+    assert "envVars.DASHBOARD: not there in render.yaml, set at Render" in told
     assert "web shop at Render has the app's old address in API_URL" in told
     assert "hunter2" not in told
     project = config.load(here)
@@ -408,7 +409,7 @@ def test_the_file_describes_other_services(here: Path, host: str) -> None:
     assert config.load(here).run.memory == 2 * 1024**3
     (here / "rehost.toml").unlink()
     done = typed("init", "--render", "api", "--service", "two")
-    assert 'changed at Render: plan: "free" in render.yaml, "standard" at Render' in done.output
+    assert '  plan: "free" in render.yaml, "standard" at Render' in done.output
     assert "services.one" in done.output
 
 

@@ -9,8 +9,11 @@ import click
 from rehost.cli.session import Session, common
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from rehost.source.init import Found
     from rehost.source.render_export import Live
+    from rehost.source.report import Import
 
 
 @click.command(epilog="Example: rehost init --render srv-d1k2m3n4p5q6r7s8t9u0")
@@ -51,28 +54,19 @@ async def command(session: Session, service: str | None, render: str | None, cal
 
     async def write(doing: Doing) -> None:
         nonlocal new
-        for changed in report.changed:
-            doing.note(
-                f"changed at Render: {changed.field}: {changed.file} in {found.blueprint}, {changed.there} at Render"
-            )
         new = init_write.write(draft)
         if not new:
             doing.unchanged()
-        for carried in report.carried:
-            doing.note(f"carried over: {carried.field} → {carried.to}")
-        for differently in report.differently:
-            doing.note(f"carried over differently: {differently.field}: {differently.how}")
-        for left in report.left:
-            doing.note(f"not carried over: {left.field}: {left.why} {left.todo}", open_point=bool(left.todo))
-        for note in report.notes:
-            doing.note(note, open_point=True)
+        for text, to_do in _points(report, found.blueprint):
+            doing.note(text, open_point=to_do, listed=True)
 
     session.open_journal(session.here)
+    _show(session, report, found.blueprint)
     plan = Plan.of([Action("project/rehost.toml", "create", "rehost.toml")])
     session.bus.emit("plan", actions=[action.as_json() for action in plan.actions])
     await session.apply(plan, {"project/rehost.toml": write})
     session.out(
-        f"{session.here / 'rehost.toml'} {'is written' if new else 'stands already, and says the same'}."
+        f"\n{session.here / 'rehost.toml'} {'is written' if new else 'stands already, and says the same'}."
     )
     if draft.additions:
         session.out(f"Variables added to {draft.env_file}: {', '.join(sorted(draft.additions))}.")
@@ -83,6 +77,42 @@ async def command(session: Session, service: str | None, render: str | None, cal
         session.out("\n".join(f"  {line}".rstrip() for line in draft.image.dockerfile.splitlines()))
     session.out("\nNext: read rehost.toml, then `rehost check`.")
     session.result(written=new, env_file=draft.env_file, added=[*sorted(draft.additions)], **report.as_json())
+
+
+def _points(report: Import, file: str | None) -> Iterator[tuple[str, bool]]:
+    """All that the record keeps of an import: a sentence, and whether it leaves something to do."""
+    for changed in report.changed:
+        yield (
+            f"changed at Render: {changed.field}: {changed.file} in {file}, {changed.there} at Render",
+            False,
+        )
+    for carried in report.carried:
+        yield f"carried over: {carried.field} → {carried.to}", False
+    for differently in report.differently:
+        yield f"carried over differently: {differently.field}: {differently.how}", False
+    for left in report.left:
+        yield f"not carried over: {left.field}: {left.why} {left.todo}".rstrip(), bool(left.todo)
+    for note in report.notes:
+        yield note, True
+
+
+def _show(session: Session, report: Import, file: str | None) -> None:
+    """The same in lists; what is carried over as it is, by where it stands now."""
+    homes: dict[str, list[str]] = {}
+    for carried in report.carried:
+        homes.setdefault(carried.to, []).append(carried.field)
+    lists = {
+        "Carried over:": [f"{', '.join(fields)} → {home}" for home, fields in homes.items()],
+        "Carried over differently:": [f"{each.field}: {each.how}" for each in report.differently],
+        "Not carried over:": [f"{each.field}: {each.why} {each.todo}".rstrip() for each in report.left],
+        f"Changed at Render, and not in {file}:": [
+            f"{each.field}: {each.file} in {file}, {each.there} at Render" for each in report.changed
+        ],
+        "To do:": list(report.notes),
+    }
+    for title, lines in lists.items():
+        if lines:
+            session.out("\n".join([f"\n{title}", *(f"  {line}" for line in lines)]))
 
 
 async def _live(

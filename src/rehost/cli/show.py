@@ -97,7 +97,7 @@ class Plain:
             case "log":
                 word = "|" if self._verbose else ""
             case "note" | "warning":
-                word = event.kind
+                word = "" if event.data.get("listed") else event.kind
             case "end":
                 word, text = str(event.data.get("result", "done")), ended(event)
             case "run-end":

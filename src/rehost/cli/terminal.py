@@ -94,7 +94,8 @@ class Terminal:
                     return Text(f"  │ {clean(event.text)}", style="dim")
                 log.append((event.action, clean(event.text)))
             case "note":
-                return None if self._quiet else self._said("•", "cyan", event)
+                hidden = self._quiet or event.data.get("listed")
+                return None if hidden else self._said("•", "cyan", event)
             case "warning":
                 return self._said("!", "yellow", event)
             case "end":

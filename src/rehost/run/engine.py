@@ -36,9 +36,12 @@ class Doing:
         """One line that a program wrote, without its end of line."""
         self._bus.emit("log", line, action=self.action.id)
 
-    def note(self, text: str, *, open_point: bool = False) -> None:
-        """Something the person should know; `open_point`: left for them to do, and the record says so."""
-        tell(self._bus, "note", text, self.action.id, open_point=open_point)
+    def note(self, text: str, *, open_point: bool = False, listed: bool = False) -> None:
+        """Something the person should know; `open_point`: left for them to do, and the record says so.
+
+        listed: the command shows it itself, in a list at its end.
+        """
+        tell(self._bus, "note", text, self.action.id, open_point=open_point, listed=listed)
 
     def warning(self, text: str, *, open_point: bool = False) -> None:
         """Something that went wrong or is about to, though the action goes on."""
@@ -54,13 +57,17 @@ class Doing:
 
 
 def tell(
-    bus: Bus, kind: Literal["note", "warning"], text: str, action: str = "", *, open_point: bool
+    bus: Bus,
+    kind: Literal["note", "warning"],
+    text: str,
+    action: str = "",
+    *,
+    open_point: bool,
+    listed: bool = False,
 ) -> None:
     """Emits a note or a warning; an open point carries open=True, which the record looks for."""
-    if open_point:
-        bus.emit(kind, text, action=action, open=True)
-    else:
-        bus.emit(kind, text, action=action)
+    marks = {name: True for name, holds in (("open", open_point), ("listed", listed)) if holds}
+    bus.emit(kind, text, action=action, **marks)
 
 
 Doer: TypeAlias = Callable[[Doing], Awaitable[None]]

@@ -12,8 +12,8 @@ Severity = Literal["ok", "warning", "error"]
 class Finding(NamedTuple):
     """One thing that was looked at.
 
-    severity: "error" stops `rehost up`, or the app that it starts; "warning" does not. what: one sentence. cure: what to do, "" when
-    nothing is to be done. where: the file, key or resource.
+    severity: "error" stops `rehost up`, or the app that it starts; "warning" does not. what: one sentence.
+    cure: what to do, "" when nothing is to be done. where: the file, key or resource.
     """
 
     severity: Severity

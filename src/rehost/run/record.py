@@ -49,6 +49,8 @@ def record(runs: Sequence[Run], state: Mapping[str, Json]) -> str:
         ["## Faults, and how they ended", "", *_faults(ordered, steps)],
         ["## Open points", "", *_open_points(ordered, steps)],
     ]
+    if lists := _lists(ordered):
+        parts.insert(-1, ["## What came along, and what did not", "", *lists])
     return "\n\n".join("\n".join(part) for part in parts) + "\n"
 
 
@@ -220,6 +222,12 @@ def _ending(steps: Sequence[_Step], run: int, action: str) -> str:
 def _done_later(steps: Sequence[_Step], run: int, action: str) -> int | None:
     ended = ("done", "unchanged")
     return next((s.run for s in steps if s.run > run and s.id == action and s.result in ended), None)
+
+
+def _lists(runs: Sequence[Run]) -> list[str]:
+    """What the last run that took stock listed; empty when none did."""
+    listed = ([event for event in run.events if event.data.get("listed") is True] for run in reversed(runs))
+    return [f"- {escape(_capital(event.text))}" for event in next(filter(None, listed), [])]
 
 
 def _open_points(runs: Sequence[Run], steps: Sequence[_Step]) -> list[str]:

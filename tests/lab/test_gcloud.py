@@ -172,7 +172,7 @@ def test_a_session(gcloud: Gcloud, tmp_path: Path) -> None:
     )
     assert image.strip() == "READY"
     assert {"gcloud-data", "gcloud-again", VM} <= set(disks.split())
-    assert snapshots.split() == ["gcloud-snap"]
+    assert "gcloud-snap" in snapshots.split()
 
     # Power, and another type of machine.
     for act in ("suspend", "resume", "reset", "stop"):

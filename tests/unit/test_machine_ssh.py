@@ -285,7 +285,8 @@ def test_any_text_goes_there_and_back(tmp_path: Path, texts: list[str]) -> None:
     async def there_and_back() -> None:
         async with machine(tmp_path) as (opened, _):
             for text in texts:
-                assert (await opened.run(f"cat <<'END'\n{text}\nEND")).stdout == text
+                # dash loses a byte of a line that begins as the delimiter does and goes on past ASCII: "E\u0080".
+                assert (await opened.run(f"cat <<'END'\n|{text}\nEND")).stdout == f"|{text}"
 
     there_and_back()
 

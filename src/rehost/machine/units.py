@@ -17,6 +17,7 @@ MORE_DISK: Final = (
     "Raise `disk` under [machine] in rehost.toml, or remove on the machine what is not needed (`docker system df` "
     "shows what Docker keeps); then run the same command again."
 )
+# No line of a script begins so. (dash loses a byte of a line that begins like the delimiter and goes on past ASCII.)
 _END: Final = "@@rehost-end-of-script"
 
 # The unit is the lock: systemd allows one of a name, and it is gone when its process is. Half a script is not run.

@@ -113,7 +113,8 @@ def test_a_lock_is_held_by_one_and_leaves_no_file(tmp_path: Path) -> None:
 
 
 def test_who_waited_for_a_lock_does_not_hold_a_file_that_is_gone(tmp_path: Path) -> None:
-    path, order = tmp_path / ".lock", []
+    path = tmp_path / ".lock"
+    order: list[str] = []
 
     def hold() -> None:
         with places.locked(path):

@@ -206,7 +206,11 @@ def run(tmp_path: Path, **programs: str) -> str:
         (bin_ / name).write_text(f"#!/bin/sh\n{body}\n")
         (bin_ / name).chmod(0o755)
     home = tmp_path / "rehost"
-    script = probe.script(APP, "/health?a=1&b=it's", "api.example.com").replace("/var/lib/rehost", str(home))
+    script = (
+        probe.script(APP, "/health?a=1&b=it's", "api.example.com")
+        .replace("/var/lib/rehost", str(home))
+        .replace("/run/rehost-probe", str(tmp_path / "run"))
+    )
     done = subprocess.run(
         ["sh", "-s"],
         input=script.replace("--output=target,size,avail /var/lib", "--output=target,size,avail /"),

@@ -64,8 +64,10 @@ def rehearse(session: Session, lab: str, app: Path, *, keep: bool) -> int:
         release_over_data(session, directory, meets_lab)
     step(session, ["record", "--output", str(record)], directory, meets_lab)
     step(session, ["health"], directory, meets_lab)
-    session.out(f"\nThe record of this move: {record}")
-    session.result(directory=str(directory), record=str(record), kept=keep)
+    base = f"http://{address(directory, meets_lab)}"
+    session.out(f"\nThe app on its machine:  {rehearsal_data.front(base)}")
+    session.out(f"The record of this move: {record}")
+    session.result(directory=str(directory), record=str(record), url=f"{base}/", kept=keep)
     if keep:
         session.out(f"The app's directory:     {directory}")
         session.out(

@@ -57,6 +57,12 @@ def read(base: str, written: Written) -> None:
         _same("the uploaded file", (whole.status_code, whole.content), (200, PICTURE))
 
 
+def front(base: str) -> str:
+    """What the app answers at its root, as a sentence."""
+    answer = httpx.get(base, timeout=SECONDS, trust_env=False)
+    return f"{base}/ answers {answer.status_code}: {answer.text[:300]}"
+
+
 def _json(answer: httpx.Response) -> dict[str, Any]:
     if answer.status_code not in (200, 201):
         # The request's own words stay out of it: they hold the password.

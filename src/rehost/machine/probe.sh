@@ -1,7 +1,35 @@
-# Reads the whole state of a machine in one go and changes nothing; probe.py reads the answer. Each program that is
-# started costs a shared-core machine some milliseconds, so one grep reads all files and one curl asks Docker and Caddy.
+# Reads the whole state of a machine in one go and leaves nothing; probe.py reads the answer. Each program that is
+# started costs a shared-core machine some milliseconds: one grep reads all files, one curl asks Docker and Caddy, and
+# what takes longest runs side by side.
 # Parameters stand above this line: MARK (the section mark), APP, PACKAGES, FILES, HEALTH, HOST.
 say() { printf '%s %s\n' "$MARK" "$1"; }
+parts=$(mktemp -d /run/rehost-probe.XXXXXX) || exit 1
+trap 'rm -r "$parts"' EXIT
+trap 'exit 1' HUP INT TERM
+{
+  say units
+  systemctl show -p Id,ActiveState,SubState,UnitFileState,Result docker.service caddy-api.service caddy.service \
+    unattended-upgrades.service google-startup-scripts.service "rehost-$APP-build.service" \
+    "rehost-$APP-release.service" rehost-bootstrap.service
+} >"$parts/1" &
+{
+  # Docker and Caddy answer only when they are installed and running; absence is an answer too.
+  docker=/run/docker.sock
+  say docker
+  curl -s -m 10 --unix-socket $docker -w "\n$MARK containers\n" http://docker/version \
+    --next -s -m 10 --unix-socket $docker -w "\n$MARK images\n" \
+    'http://docker/containers/json?all=1&filters=%7B%22label%22%3A%5B%22rehost.app%22%5D%7D' \
+    --next -s -m 10 --unix-socket $docker -w "\n$MARK caddy\n" \
+    "http://docker/images/json?filters=%7B%22label%22%3A%5B%22rehost.app%3D$APP%22%5D%7D" \
+    --next -s -m 10 -w '\n' http://localhost:2019/config/
+} >"$parts/2" &
+{
+  # Asked through the proxy, as the world does; only when a release should serve.
+  say health
+  if [ -f "/var/lib/rehost/$APP/live/a" ] || [ -f "/var/lib/rehost/$APP/live/b" ]; then
+    curl -s -m 5 -H "Host: $HOST" -w '\n%{http_code} %{time_total}\n' "http://127.0.0.1:80$HEALTH" | tail -c 400
+  fi
+} >"$parts/3" &
 say texts
 # Each line comes with its file's path before it. The file under live/ that the proxy looks at names the release too:
 # switch and record are one act.
@@ -16,22 +44,6 @@ df -B1 --output=target,size,avail /var/lib
 say packages
 # shellcheck disable=SC2086
 dpkg-query -W -f '${Package} ${db:Status-Abbrev} ${Version}\n' $PACKAGES 2>/dev/null
-say units
-systemctl show -p Id,ActiveState,SubState,UnitFileState,Result docker.service caddy-api.service caddy.service \
-  unattended-upgrades.service google-startup-scripts.service "rehost-$APP-build.service" \
-  "rehost-$APP-release.service" rehost-bootstrap.service
-# Docker and Caddy answer only when they are installed and running; absence is an answer too.
-docker=/run/docker.sock
-say docker
-curl -s -m 10 --unix-socket $docker -w "\n$MARK containers\n" http://docker/version \
-  --next -s -m 10 --unix-socket $docker -w "\n$MARK images\n" \
-  'http://docker/containers/json?all=1&filters=%7B%22label%22%3A%5B%22rehost.app%22%5D%7D' \
-  --next -s -m 10 --unix-socket $docker -w "\n$MARK caddy\n" \
-  "http://docker/images/json?filters=%7B%22label%22%3A%5B%22rehost.app%3D$APP%22%5D%7D" \
-  --next -s -m 10 -w '\n' http://localhost:2019/config/
-# Asked through the proxy, as the world does; only when a release should serve.
-say health
-if [ -f "/var/lib/rehost/$APP/live/a" ] || [ -f "/var/lib/rehost/$APP/live/b" ]; then
-  curl -s -m 5 -H "Host: $HOST" -w '\n%{http_code} %{time_total}\n' "http://127.0.0.1:80$HEALTH" | tail -c 400
-fi
+wait
+cat "$parts"/*
 say end

@@ -251,7 +251,8 @@ def test_a_firewall_changed_by_hand_is_put_right(moved: tuple[Laptop, Spy], lab:
     async def open_wide() -> None:
         async with Client(lab.info.project, Credentials(find(lab.environ)), environ=lab.environ) as client:
             path = client.path("global", "firewalls", "content-api-web")
-            everything = {"allowed": [{"IPProtocol": "tcp", "ports": ["80", "443", "8080"]}]}
+            ports = {"IPProtocol": "tcp", "ports": ["80", "443", "8080"]}
+            everything = {"name": "content-api-web", "allowed": [ports]}
             await client.change("PATCH", path, everything)
 
     asyncio.run(open_wide())

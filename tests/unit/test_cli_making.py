@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import subprocess
 from collections.abc import Iterator
@@ -205,6 +206,43 @@ def test_unchanged(
     assert words in told.out + told.err
     assert "Nothing to do: release 1" in told.out
     assert (run.parts["changed"], run.parts["healthy"], run.parts["release"]) == (False, code == 0, 1)
+
+
+@pytest.mark.parametrize(
+    ("uptimes", "statuses", "probes"),
+    [
+        ((5.0, 6.0, 7.0), (502, 0, 200), 2),
+        ((5.0,), (200,), 0),
+        ((90_000.0,), (502,), 0),  # it has had its time
+        ((119.0, 121.0), (503, 503), 1),  # health_deadline is 120 s
+    ],
+)
+def test_an_app_that_starts_with_its_machine_is_waited_for(
+    project: config.Project,
+    monkeypatch: pytest.MonkeyPatch,
+    uptimes: tuple[float, ...],
+    statuses: tuple[int, ...],
+    probes: int,
+) -> None:
+    states = [
+        serving(uptime=up, health=Health(status, 0.1, ""))
+        for up, status in zip(uptimes, statuses, strict=True)
+    ]
+    here = site(project, states[0])
+    seen: list[int] = []
+
+    async def probe() -> MachineState:
+        seen.append(1)
+        here.state = states[len(seen)]
+        return here.state
+
+    async def at_once(_seconds: float) -> None:
+        return None
+
+    monkeypatch.setattr(here, "probe", probe)
+    monkeypatch.setattr(asyncio, "sleep", at_once)
+    asyncio.run(making.wake(session(), here))
+    assert len(seen) == probes
 
 
 def test_a_machine_that_was_not_read(project: config.Project) -> None:

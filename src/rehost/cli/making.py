@@ -167,6 +167,17 @@ def state_of(here: Site) -> MachineState:
     return here.state
 
 
+async def wake(session: Session, here: Site) -> None:
+    """Waits for an app that is starting because its machine was started just now, for as long as a release may take."""
+    run = here.project.run
+    while (state := state_of(here)).uptime < run.health_deadline:
+        if state.health is not None and state.health.status in run.health_status:
+            return
+        session.progress(f"the machine was just started: waiting for release {state.current}")
+        await asyncio.sleep(1.0)
+        await here.probe()
+
+
 def unchanged(session: Session, here: Site) -> int:
     """Says that all is in place, and looks whether the app really answers."""
     state = state_of(here)

@@ -31,6 +31,7 @@ async def command(session: Session, yes: bool) -> int:
         await making.settle(session, here)
         plan = making.whole_plan(here, wanted)
         if not plan:
+            await making.wake(session, here)
             return making.unchanged(session, here)
         from rehost.cli import doing
 

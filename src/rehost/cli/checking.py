@@ -13,6 +13,7 @@ from rehost.run.errors import RehostError, UsageError
 from rehost.run.findings import Finding
 from rehost.source import callers, contract, contract_files, parity, parity_blueprint
 from rehost.source.contract_files import Sources
+from rehost.source.yaml_text import Mapped
 
 
 def findings(project: Project, elsewhere: Sequence[Path] = ()) -> list[Finding]:
@@ -26,14 +27,19 @@ def findings(project: Project, elsewhere: Sequence[Path] = ()) -> list[Finding]:
                 "there is no such directory.", cure="Name the checkout of a caller.", where=str(directory)
             )
     here = contract_files.load(project.directory.resolve())
+    services = (
+        parity_blueprint.services(project.directory / project.source.blueprint, project.app)
+        if project.source.blueprint
+        else ()
+    )
     return [
         *release_check.findings(project),
-        *_sources(project, here),
-        *_callers(project, here, elsewhere),
+        *_sources(project, here, services),
+        *_callers(project, here, services, elsewhere),
     ]
 
 
-def _sources(project: Project, here: Sources) -> list[Finding]:
+def _sources(project: Project, here: Sources, services: tuple[Mapped, ...]) -> list[Finding]:
     """What the code demands, and what it relied on. Says nothing where another finding tells why it cannot."""
     try:
         root = project.context.resolve()
@@ -57,11 +63,6 @@ def _sources(project: Project, here: Sources) -> list[Finding]:
     }
     named = {name for path, text in built.texts.items() for name in platform.mentioned(path, text)}
     by_others = {"PORT", *(image.env if image else {}), *platform.values(named, project)}
-    services = (
-        parity_blueprint.services(project.directory / project.source.blueprint, project.app)
-        if project.source.blueprint
-        else ()
-    )
     app = parity.App(
         project,
         built,
@@ -82,12 +83,9 @@ def _sources(project: Project, here: Sources) -> list[Finding]:
     return all_found
 
 
-def _callers(project: Project, here: Sources, elsewhere: Sequence[Path]) -> list[Finding]:
-    services = (
-        parity_blueprint.services(project.directory / project.source.blueprint, project.app)
-        if project.source.blueprint
-        else ()
-    )
+def _callers(
+    project: Project, here: Sources, services: tuple[Mapped, ...], elsewhere: Sequence[Path]
+) -> list[Finding]:
     own = callers.old_names(project.source.url, [str(each.get("name", "")) for each in services[:1]])
     # The env files' values are looked at by name already.
     here = here.only({path for path in here.texts if path not in project.env.files})

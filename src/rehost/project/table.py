@@ -6,6 +6,7 @@ An annotation `Annotated[type, kind]` is a key (see `values`); a field without a
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from functools import cache
 from typing import Annotated, Any, NamedTuple, TypeVar, get_args, get_origin, get_type_hints
 
 from rehost.project import mistakes
@@ -25,8 +26,9 @@ def kind_of(annotation: object) -> Kind[Any] | None:
     return next((kind for part in get_args(annotation) if (kind := kind_of(part))), None)
 
 
-def kinds(model: type[NamedTuple]) -> dict[str, Kind[Any]]:
-    """What each key of a table may hold."""
+@cache
+def kinds(model: type[NamedTuple]) -> Mapping[str, Kind[Any]]:
+    """What each key of a table may hold. Evaluates the annotations, once for each model."""
     hints = get_type_hints(model, include_extras=True)
     return {name: kind for name in model._fields if (kind := kind_of(hints[name]))}
 

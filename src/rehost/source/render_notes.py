@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import subprocess
 from pathlib import Path
 
+from rehost.project import git
 from rehost.source.render_export import Item, Live
 
 
@@ -37,24 +37,7 @@ def _deployed(deploy: Item | None, directory: Path) -> str:
         image = deploy.get("image")
         name = image.get("ref") if isinstance(image, dict) else None
         return f"Render serves the image {name}, which is not built from this directory." if name else ""
-    here = _head(directory)
-    if here is None or here == serving:
+    here, _ = git.head(directory)
+    if here in ("", serving):
         return ""
     return f"Render serves commit {serving[:12]}, and this directory is at {here[:12]}: release the one that you mean."
-
-
-def _head(directory: Path) -> str | None:
-    """The commit that is checked out; None outside of a checkout, or without git."""
-    try:
-        done = subprocess.run(
-            ["git", "rev-parse", "--verify", "--quiet", "HEAD"],
-            cwd=directory,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            text=True,
-            check=False,
-        )
-    except FileNotFoundError:
-        return None
-    return done.stdout.strip() or None

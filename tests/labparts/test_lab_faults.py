@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lab_fake import ZONE, Lab, asynced
-from rehost.lab import fault_kinds, link_faults, metadata
+from rehost.lab import fault_kinds, inner_faults, link_faults, metadata
 from rehost.lab.fault_desk import Desk
 from rehost.lab.fault_kinds import AT_BOOT, OF_CALLS, OF_MACHINES
 from rehost.lab.faults import Faults
@@ -49,7 +49,8 @@ class Site:
         self.lab = Lab(directory)
         self.places = Places("mine", directory, directory, IPv4Network("10.70.1.0/24"))
         self.preempted: list[str] = []
-        self.faults = MachineFaults(self.places, self.lab.cloud, Room(), self.preempt)
+        self.room = Room()
+        self.faults = MachineFaults(self.places, self.lab.cloud, self.room, self.preempt)
 
     async def preempt(self, name: str) -> None:
         self.preempted.append(name)
@@ -101,6 +102,51 @@ async def test_a_length_ends_an_order(site: Site) -> None:
     site.faults.orders[0].until = time.time() - 0.01
     await site.faults.settle()
     assert site.listed == []
+
+
+@asynced
+async def test_what_a_machine_took_half_of_is_mended(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Docker was masked and not stopped, say: the order failed, and nothing of it may stay."""
+    site.lab.cloud.add(
+        APP, {"name": "app", "status": "RUNNING", "lastStartTimestamp": "2026-01-01T00:00:00Z"}
+    )
+    monkeypatch.setattr(site.room, "running", lambda name: name == "app")
+    monkeypatch.setattr(site.room, "leader", lambda _: 4711)
+    said: list[str] = []
+
+    def harm(leader: int, fault: str) -> None:
+        said.append(f"harm {leader} {fault}")
+        raise RehostError("it is just going down", cure="Try again.")
+
+    monkeypatch.setattr(inner_faults, "harm", harm)
+    monkeypatch.setattr(inner_faults, "mend", lambda leader, fault: said.append(f"mend {leader} {fault}"))
+    with pytest.raises(RehostError):
+        await site.faults.order("app", "docker-stopped")
+    await site.faults.settle()
+    await site.faults.settle()
+    assert said == ["harm 4711 docker-stopped", "mend 4711 docker-stopped"]
+
+
+@asynced
+async def test_a_machine_that_was_off_when_its_fault_ended_is_mended_later(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site.lab.cloud.add(
+        APP, {"name": "app", "status": "RUNNING", "lastStartTimestamp": "2026-01-01T00:00:00Z"}
+    )
+    monkeypatch.setattr(site.room, "leader", lambda _: 4711)
+    on = True
+    monkeypatch.setattr(site.room, "running", lambda _: on)
+    said: list[str] = []
+    monkeypatch.setattr(inner_faults, "harm", lambda _, fault: said.append(f"harm {fault}"))
+    monkeypatch.setattr(inner_faults, "mend", lambda _, fault: said.append(f"mend {fault}"))
+    await site.faults.order("app", "disk-full")
+    on = False
+    await site.faults.clear()
+    assert said == ["harm disk-full"]
+    on = True
+    await site.faults.settle()
+    assert said == ["harm disk-full", "mend disk-full"]
 
 
 @asynced

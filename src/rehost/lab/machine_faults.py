@@ -80,7 +80,8 @@ class MachineFaults:
         self.orders: list[MachineOrder] = []
         self._rules = ""  # as they were loaded
         self._slowed: dict[str, tuple[str, str]] = {}  # machine -> its boot's moment, and its cable
-        self._done: dict[tuple[str, str], str] = {}  # (machine, fault inside) -> the boot's moment
+        # (machine, fault inside) -> the boot's moment, "" when the machine took a part of it only
+        self._done: dict[tuple[str, str], str] = {}
         self._lock = asyncio.Lock()
         self._warned: set[tuple[str, str]] = set()
 
@@ -115,6 +116,7 @@ class MachineFaults:
                 await self.settle(order)
             except RehostError:
                 self.orders.remove(order)
+                self._cloud.touch()  # half of it may be done, and is mended
                 raise
         self._cloud.touch()
 
@@ -279,15 +281,19 @@ class MachineFaults:
 
     async def _settle_inside(self, here: dict[str, Resource], strict: MachineOrder | None) -> None:
         wanted = {(order.machine, order.fault): order for order in self.orders if order.fault in INSIDE}
+        known = {instance["name"] for _, instance in self._cloud.everywhere("instances")}
         for key in [key for key in self._done if key not in wanted]:
             if leader := self._leader(key[0], here):
                 await asyncio.to_thread(inner_faults.mend, leader, key[1])
+            elif key[0] in known:
+                continue  # a full disk is still full when the machine is switched on again
             del self._done[key]
         for key, order in wanted.items():
             leader = self._leader(key[0], here)
             boot = str(here.get(key[0], {}).get("lastStartTimestamp"))
             if leader is None or self._done.get(key) == boot:
                 continue
+            self._done[key] = ""
             try:
                 await asyncio.to_thread(inner_faults.harm, leader, key[1])
             except RehostError as failure:

@@ -7,11 +7,14 @@ from __future__ import annotations
 
 import asyncio
 import os
-import random
+import tempfile
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 
 from lab_fake import GLOBAL, REGION, ZONE, Lab
 from lab_model import (
@@ -50,51 +53,70 @@ from lab_model import (
 SEQUENCES = int(os.environ.get("REHOST_SEQUENCES", "25"))
 LENGTH = 50
 NAMES = ("a", "b")  # few, so that steps meet each other
-POWER = ("start", "start", "stop", "reset", "simulateMaintenanceEvent", "suspend", "resume")
-DISKS = (*NAMES, "c")
+POWER = ("start", "stop", "reset", "simulateMaintenanceEvent", "suspend", "resume")
+TYPES = st.sampled_from(["e2-micro", "e2-small", "e2-nano"])
+WORDS = st.lists(st.sampled_from(["web", "db", "x-1"]), max_size=2, unique=True)
+LABELS = st.dictionaries(st.sampled_from(["app", "stage"]), st.sampled_from(["", "one", "two"]), max_size=2)
+YES = st.sampled_from([True, True, False])
 
 
-def step(dice: random.Random) -> tuple[Any, ...]:
-    """A step and its arguments. Inserts are many, so that there is something to do things to."""
-    name, other, yes = dice.choice(NAMES), dice.choice(NAMES), dice.random() < 0.7
-    words = dice.sample(["web", "db", "x-1"], dice.randrange(3))
-    labels = {
-        key: dice.choice(["", "one", "two"]) for key in dice.sample(["app", "stage"], dice.randrange(3))
-    }
-    network, disk = dice.choice(["default", "default", *NAMES]), dice.choice(DISKS)
-    return dice.choice(
-        [
-            *[(insert, name, dice.choice([None, "", other]), network, words, labels)] * 4,
-            (delete, name),
-            *[(power, name, dice.choice(POWER))] * 2,
-            (set_part, name, "tags", words, yes),
-            (set_part, name, "labels", labels, yes),
-            (set_part, name, "items", labels, yes),
-            (set_type, name, dice.choice(["e2-micro", "e2-small", "e2-nano"])),
-            (protect, name, not yes),
-            (add_access, name, dice.choice(["", other])),
-            (drop_access, name),
-            (grow, disk, dice.choice([5, 10, 12, 20])),
-            (drop_disk, disk),
-            (make_disk, disk, dice.choice([5, 10, 20]), dice.choice([None, None, *NAMES])),
-            *[(plug, name, disk)] * 2,
-            (unplug, name, disk),
-            (keep_disk, name, yes),
-            (snap, disk, other),
-            (drop_snapshot, name),
-            *[(reserve, name)] * 2,
-            (label_address, name, labels),
-            (release, name),
-            *[(allow, name, dice.choice([80, 443]), dice.choice(["default", *NAMES]))] * 2,
-            (disable, name, yes),
-            (disallow, name),
-            *[(add_network, name)] * 2,
-            (drop_network, name),
-            *[(add_policy, name)] * 2,
-            (drop_policy, name),
-            *[(follow, name, other, yes)] * 2,
-        ]
-    )
+class Which(NamedTuple):
+    """One of the model's, mostly of those that are there. turn: a number that chooses."""
+
+    kind: str
+    turn: int
+
+    def name(self, model: Model) -> str:
+        there = sorted(getattr(model, self.kind))
+        names: list[str] = [*there * 3, *NAMES]
+        return names[self.turn % len(names)]
+
+
+Step = tuple[Any, ...]
+
+
+def which(kind: str) -> st.SearchStrategy[Which]:
+    return st.builds(Which, st.just(kind), st.integers(0, 59))
+
+
+def call(does: Callable[..., Any], *arguments: st.SearchStrategy[Any]) -> st.SearchStrategy[Step]:
+    return st.tuples(st.just(does), *arguments)
+
+
+ANY = st.sampled_from(NAMES)
+MACHINE, DISK, ADDRESS, SNAPSHOT = map(which, ("instances", "disks", "addresses", "snapshots"))
+FIREWALL, NETWORK, POLICY = map(which, ("firewalls", "networks", "policies"))
+STEPS = st.one_of(
+    call(insert, ANY, st.none() | st.just("") | ADDRESS, st.just("default") | NETWORK, WORDS, LABELS),
+    call(delete, MACHINE),
+    *(call(power, MACHINE, st.just(verb)) for verb in POWER),
+    call(set_part, MACHINE, st.just("tags"), WORDS, YES),
+    call(set_part, MACHINE, st.sampled_from(["labels", "items"]), LABELS, YES),
+    call(set_type, MACHINE, TYPES),
+    call(protect, MACHINE, YES.map(lambda yes: not yes)),
+    call(add_access, MACHINE, st.just("") | ADDRESS),
+    call(drop_access, MACHINE),
+    call(grow, DISK, st.sampled_from([5, 10, 12, 20])),
+    call(drop_disk, DISK),
+    call(make_disk, st.sampled_from([*NAMES, "c"]), st.sampled_from([5, 10, 20]), st.none() | SNAPSHOT),
+    call(plug, MACHINE, DISK),
+    call(unplug, MACHINE, DISK),
+    call(keep_disk, MACHINE, YES),
+    call(snap, DISK, ANY),
+    call(drop_snapshot, SNAPSHOT),
+    call(reserve, ANY),
+    call(label_address, ADDRESS, LABELS),
+    call(release, ADDRESS),
+    call(allow, ANY, st.sampled_from([80, 443]), st.just("default") | NETWORK),
+    call(disable, FIREWALL, YES),
+    call(disallow, FIREWALL),
+    call(add_network, ANY),
+    call(drop_network, NETWORK),
+    call(add_policy, ANY),
+    call(drop_policy, POLICY),
+    call(follow, MACHINE, POLICY, st.just(True)),
+    call(follow, MACHINE, POLICY, st.just(False)),
+)
 
 
 # -- what is there in the end ------------------------------------------------------------------------------
@@ -187,15 +209,40 @@ async def holds(run: Run) -> None:
     assert quotas["DISKS_TOTAL_GB"] == sum(int(one["size"]) for one in model.disks.values())
 
 
-@pytest.mark.parametrize("seed", range(SEQUENCES))
-def test_a_sequence_of_calls_leaves_what_the_model_says(seed: int, tmp_path: Path) -> None:
-    dice = random.Random(seed)  # noqa: S311
+class Project(RuleBasedStateMachine):
+    """The lab's project and its model, step by step. Hypothesis looks for the shortest sequence that fails."""
 
-    async def main() -> None:
-        run = Run(Lab(tmp_path))
-        for _ in range(LENGTH):
-            does, *arguments = step(dice)
-            await does(run, *arguments)
-        await holds(run)
+    def __init__(self) -> None:
+        super().__init__()
+        self.home = tempfile.TemporaryDirectory()
+        self.loop = asyncio.new_event_loop()
+        self.run = self.loop.run_until_complete(self.begin())
 
-    asyncio.run(main())
+    async def begin(self) -> Run:
+        return Run(Lab(Path(self.home.name)))
+
+    @initialize(labels=LABELS)
+    def machine(self, labels: Json) -> None:
+        self.loop.run_until_complete(insert(self.run, "a", "", "default", [], labels))
+
+    @rule(step=STEPS)
+    def takes(self, step: Step) -> None:
+        does, *drawn = step
+        arguments = [one.name(self.run.model) if isinstance(one, Which) else one for one in drawn]
+        self.loop.run_until_complete(does(self.run, *arguments))
+
+    def teardown(self) -> None:
+        try:
+            self.loop.run_until_complete(holds(self.run))
+        finally:
+            for task in asyncio.all_tasks(self.loop):
+                task.cancel()
+            self.loop.run_until_complete(asyncio.sleep(0))
+            self.loop.close()
+            self.home.cleanup()
+
+
+TestASequenceOfCallsLeavesWhatTheModelSays = Project.TestCase
+TestASequenceOfCallsLeavesWhatTheModelSays.settings = settings(
+    max_examples=SEQUENCES, stateful_step_count=LENGTH
+)

@@ -162,7 +162,7 @@ def test_a_full_blueprint() -> None:
     service = {
         "type": "carried", "name": "differently", "env": "carried", "region": "differently",
         "plan": "differently", "branch": "left", "rootDir": "carried", "dockerfilePath": "carried",
-        "dockerContext": "carried", "dockerCommand": "left", "preDeployCommand": "left",
+        "dockerContext": "carried", "dockerCommand": "left", "preDeployCommand": "differently",
         "healthCheckPath": "differently", "maxShutdownDelaySeconds": "carried", "numInstances": "left",
         "scaling": "left", "disk": "differently", "domains.api.example.com": "carried",
         "domains.www.example.com": "left", "domains.Not A Name": "left", "autoDeploy": "left",

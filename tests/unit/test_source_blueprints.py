@@ -28,7 +28,7 @@ def plain(settings: Settings) -> dict[str, Any]:
         value = getattr(settings, each.name)
         if isinstance(value, dict):
             value = {key: inner.reveal() for key, inner in value.items() if isinstance(inner, Secret)}
-        if value not in (None, {}, ()):
+        if value not in (None, {}, (), False):
             found[each.name] = list(value) if isinstance(value, tuple) else value
     return found
 

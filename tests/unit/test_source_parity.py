@@ -130,6 +130,8 @@ def test_each_sign(tmp_path: Path, file: str, text: str, severity: str, what: st
         ({"settings.py": "SECURE_SSL_REDIRECT = True"}, TOML + 'health_status = "200-399"\n', ()),
         ({"db.py": "URL = 'sqlite:///./app.db'"}, TOML + 'volumes = ["data:/data"]\n', ()),
         ({"a.py": "open('/etc/secrets/key')"}, TOML + 'volumes = ["s:/etc/secrets"]\n', ()),
+        ({"a.py": "open('/etc/secrets/key')"}, TOML + '[env]\nsecret_files = ["keys/key"]\n', ()),
+        ({"a.py": "os.listdir('/etc/secrets')"}, TOML + '[env]\nsecret_files = ["keys/key"]\n', ()),
     ],
 )
 def test_what_is_taken_care_of_is_not_told(

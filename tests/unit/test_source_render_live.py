@@ -150,7 +150,7 @@ def test_what_stands_at_render_counts_and_nothing_of_the_file_vanishes() -> None
         "service.envVars.fromGroup.shared": "carried",
         "envVarGroups.shared.G": "carried",
         "service.envVars.DASHBOARD": "carried",
-        "service.secretFiles.key.pem": "left",
+        "service.secretFiles.key.pem": "carried",
     }
     assert {"service.env", "service.domain", "service.autoDeployTrigger", "services.mailer"} <= set(where)
 
@@ -356,11 +356,12 @@ def test_init_reads_render(here: Path, host: str) -> None:
     assert (key.read_text(), stat.S_IMODE(key.stat().st_mode)) == ("hunter2 file\n", 0o600)
     assert stat.S_IMODE(key.parent.stat().st_mode) == 0o700
     assert [path.name for path in key.parent.iterdir()] == ["key.pem"]
-    assert "service.secretFiles.../evil: It is not the name of a file." in told
+    assert "service.secretFiles.../evil: No file of the machine is to have this name." in told
     assert not list(here.parent.rglob("evil"))
     journal = "".join(path.read_text() for path in (here / ".rehost" / "journal").iterdir())
     assert "hunter2" not in journal
-    assert "not carried over: service.secretFiles.key.pem" in journal
+    assert "carried over: service.secretFiles.key.pem" in journal
+    assert project.env.secret_files == (".rehost/secret-files/key.pem",)
     before = files(here)
     again = typed("init", "--render", "srv-a1", "--json")
     assert again.exit_code == 0
@@ -425,7 +426,9 @@ def test_secret_files_keep_what_is_there_and_stay_out_of_git(here: Path, host: s
     assert "echo '.rehost/' >> .gitignore" in done.output
     assert not (here / ".env.prod").exists()
     (here / ".gitignore").write_text(".env*\n.rehost/\n")
-    assert typed("init", "--render", "api").exit_code == 0
+    done = typed("init", "--render", "api")
+    assert done.exit_code == 0
+    assert ".rehost/secret-files/key.pem has another content than at Render" in done.output
     assert (folder / "key.pem").read_text() == "mine\n"
 
 

@@ -29,7 +29,7 @@ async def command(session: Session, elsewhere: tuple[Path, ...]) -> int:
     it by its old name. Ends with 2 when `rehost up`, or the app that it starts, would fail; nothing is changed.
     """
     from rehost.cli import checking
-    from rehost.cli.site import cloud_desired
+    from rehost.cli.site import cloud_desired, site
     from rehost.cloud import check as cloud_check
     from rehost.cloud.client import Client
     from rehost.cloud.credentials import Credentials, find
@@ -46,17 +46,24 @@ async def command(session: Session, elsewhere: tuple[Path, ...]) -> int:
             if wanted is None:
                 return await _machine()
             async with Client(wanted.project, Credentials(find())) as client:
-                return await cloud_check.check(client, wanted)
+                found = await cloud_check.check(client, wanted)
+            return [*found, *await _databases()]
         except RehostError as error:
             return [cloud_check.from_error(error)]
 
     async def _machine() -> list[Finding]:
-        from rehost.cli.site import site
-
         async with site(project) as here:
             await here.connect()
             state = await here.probe()
-        return [Finding("ok", f"the machine {here.address} lets us in and runs {state.os_name}")]
+            lets_in = Finding("ok", f"the machine {here.address} lets us in and runs {state.os_name}")
+            return [lets_in, *await checking.reached(session, here)]
+
+    async def _databases() -> list[Finding]:
+        if not checking.databases(project):
+            return []
+        async with site(project) as here:
+            await here.look()
+            return await checking.reached(session, here)
 
     local, remote = await asyncio.gather(asyncio.to_thread(checking.findings, project, elsewhere), cloud())
     found = [*local, *remote]

@@ -5,14 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from rehost.project import dockerfile, dotenv, platform
+from rehost.cli import reaching
+from rehost.cli.session import Session
+from rehost.cli.site import Site
+from rehost.project import dockerfile, dotenv, platform, secret_files
 from rehost.project.config import Project
 from rehost.release import check as release_check
 from rehost.release import context
-from rehost.run.errors import RehostError, UsageError
+from rehost.run.errors import Refused, RehostError, UsageError
 from rehost.run.findings import Finding
 from rehost.source import callers, contract, contract_files, parity, parity_blueprint
 from rehost.source.contract_files import Sources
+from rehost.source.reach_url import Database
 from rehost.source.yaml_text import Mapped
 
 
@@ -34,9 +38,54 @@ def findings(project: Project, elsewhere: Sequence[Path] = ()) -> list[Finding]:
     )
     return [
         *release_check.findings(project),
+        *_shipped(project),
         *_sources(project, here, services),
         *_callers(project, here, services, elsewhere),
     ]
+
+
+def databases(project: Project) -> tuple[Database, ...]:
+    """The databases that the env files name. None where a file cannot be read: that is told already."""
+    try:
+        return reaching.tried(project, dotenv.read_env(project).values)
+    except UsageError:
+        return ()
+
+
+async def reached(session: Session, here: Site) -> list[Finding]:
+    """Whether each database lets the machine in; what cannot be known before there is one is said.
+
+    Raises RehostError when the connection to the machine breaks.
+    """
+    named = databases(here.project)
+    if not named:
+        return []
+    if here.machine is None:
+        names = ", ".join(each.variable for each in named)
+        return [Finding("ok", f"{names}: tried from the machine, as soon as it stands", where="env")]
+    session.progress("logging in to the databases from the machine")
+    try:
+        files = secret_files.read(here.project)
+    except UsageError:
+        files = {}  # told already
+    return await reaching.findings(here, named, files)
+
+
+def _shipped(project: Project) -> list[Finding]:
+    """The secret files, and whether the image would hold one."""
+    found = secret_files.findings(project)
+    try:
+        secret_files.refuse_shipped(
+            project,
+            context.names(
+                project.directory, context=project.build.context, dockerfile=project.build.dockerfile
+            ),
+        )
+    except UsageError:
+        return found  # the context cannot be read: told already
+    except Refused as refused:
+        return [*found, Finding("error", refused.what, refused.cure, refused.where)]
+    return found
 
 
 def _sources(project: Project, here: Sources, services: tuple[Mapped, ...]) -> list[Finding]:

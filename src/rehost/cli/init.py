@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -17,7 +18,21 @@ if TYPE_CHECKING:
 
 
 @click.command(epilog="Example: rehost init --render srv-d1k2m3n4p5q6r7s8t9u0")
-@click.option("--service", metavar="NAME", help="Which service of render.yaml moves, when it has several.")
+@click.option(
+    "--from",
+    "file",
+    metavar="FILE",
+    help="The file that says where the app runs today, when several are there: render.yaml, fly.toml, app.json, "
+    "Procfile, heroku.yml, docker-compose.yml. They count in this order.",
+)
+@click.option("--service", metavar="NAME", help="Which service of that file moves, when it has several.")
+@click.option(
+    "--config-vars",
+    "config_vars",
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="Variables with their values as JSON, as `heroku config --json` prints them.",
+)
 @click.option(
     "--render",
     metavar="[SERVICE]",
@@ -27,27 +42,36 @@ if TYPE_CHECKING:
 )
 @click.option("--callers", is_flag=True, help="Look in all variables at Render for the app's old address.")
 @common()
-async def command(session: Session, service: str | None, render: str | None, callers: bool) -> None:
-    """Write rehost.toml from render.yaml, env files and the Dockerfile of this directory.
+async def command(
+    session: Session,
+    file: str | None,
+    service: str | None,
+    config_vars: Path | None,
+    render: str | None,
+    callers: bool,
+) -> None:
+    """Write rehost.toml from render.yaml, fly.toml, Heroku's or a compose file, env files and the Dockerfile.
 
     With a key for Render's API in RENDER_API_KEY (or in the system's keyring) the service is read as it stands
     there: its values go into the env file, and what was changed in the dashboard since render.yaml is shown.
 
-    Says of every field of the blueprint what became of it. Nothing that is there is overwritten.
+    Says of every field of the file what became of it. Nothing that is there is overwritten.
     """
     from rehost.run.engine import Doing
     from rehost.run.errors import UsageError
     from rehost.run.plan import Action, Plan
-    from rehost.source import init, init_write
+    from rehost.source import heroku, init, init_write
 
-    found = init.find(session.here)
+    found = init.find(session.here, file)
+    given = heroku.config_vars(session.here / config_vars) if config_vars is not None else {}
+    session.bus.scrubber.add(given.values())
     live = await _live(session, found, service, render, callers)
     if callers and live is None:
         raise UsageError(
             "--callers looks at Render, and no service of it is known.",
             cure="Add --render and its ID or name.",
         )
-    draft = init.draft(found, service, live)
+    draft = init.draft(found, service, live, given)
     session.bus.scrubber.add(draft.additions.values())
     report = draft.report
     new = False

@@ -8,12 +8,14 @@ each other service, database, group or key of the file.
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from rehost.project.dotenv import NAME
 from rehost.run.errors import UsageError
-from rehost.source import render, render_live, stores, yaml_text
+from rehost.source import beside, render, render_live, stores, yaml_text
 from rehost.source.render_export import Live
 from rehost.source.report import Import, Ledger, Settings
 from rehost.source.service import carry_field, kind_of
@@ -64,9 +66,7 @@ def parse(
         elif sum(kind_of(each) == "web" for _, each in contents.services) != 1:
             return _undescribed(live, file)
     place, chosen = _choose(contents.services, service, file)
-    for shown, each in contents.services:
-        if each is not chosen:
-            _leave_service(shown, each, ledger)
+    others = [(shown, each) for shown, each in contents.services if each is not chosen]
     for shown, _ in contents.databases:
         ledger.leave(
             shown,
@@ -76,10 +76,21 @@ def parse(
     groups = _in_reach(contents.groups, place, ledger)
     if live is not None:
         in_file = frozenset(name_of(each) for _, each in contents.services)
-        return _with_live(chosen, groups, live, in_file, ledger)
+        return _with_live(chosen, groups, live, in_file, ledger, others)
     services = [each for shown, each in contents.services if _scope(shown) == _scope(place)]
     services += [each for shown, each in contents.services if _scope(shown) != _scope(place)]
-    return _close(chosen, carry_variables(chosen, groups, services, Settings(), ledger), ledger)
+    settings = carry_variables(chosen, groups, services, Settings(), ledger)
+    return _close(chosen, _beside(others, chosen, settings, ledger), ledger)
+
+
+def _beside(others: list[_Listed], app: Mapped, settings: Settings, ledger: Ledger) -> Settings:
+    """`settings` with what of the other services is the app's own; the rest is left."""
+    for shown, each in others:
+        made = beside.carry(shown, each, app, settings, ledger)
+        if made is None:
+            _leave_service(shown, each, ledger)
+        settings = made or settings
+    return settings
 
 
 def service_name(text: str, service: str | None, file: str) -> str:
@@ -133,9 +144,14 @@ _TOLD = (
 
 
 def _with_live(
-    written: Mapped, groups: list[_Listed], live: Live, in_file: frozenset[str], ledger: Ledger
+    written: Mapped,
+    groups: list[_Listed],
+    live: Live,
+    in_file: frozenset[str],
+    ledger: Ledger,
+    others: Sequence[_Listed] = (),
 ) -> Import:
-    """in_file: the names of all services of the file."""
+    """in_file: the names of all services of the file. others: those that are not the app."""
     variables: dict[str, Moved] = {}
     for key, moved in stores.moved(live).items():
         if NAME.fullmatch(key):
@@ -146,19 +162,22 @@ def _with_live(
             )
     linked = frozenset(group.name for group in live.groups)
     settings, given = carry_live(written, groups, variables, linked, Settings(), ledger)
+    settings = _beside([*others], written, settings, ledger)
     kept_files = {
         name: content
         for name, content in live.effective_files.items()
-        if Path(name).name == name and name != ".." and "\0" not in name
+        if re.fullmatch(r"[A-Za-z0-9_.-]{1,255}", name, re.ASCII) and name not in (".", "..")
     }
     for name in live.effective_files:
         if name not in kept_files:
-            ledger.leave(f"service.secretFiles.{name}", "it is not the name of a file", "rename it at Render")
+            ledger.leave(
+                f"service.secretFiles.{name}",
+                "no file of the machine is to have this name",
+                "rename it at Render",
+            )
             continue
-        ledger.leave(
-            f"service.secretFiles.{name}",
-            f"its content is saved in .rehost/secret-files; the container has no /etc/secrets/{name} yet",
-            "put it into a volume, or give its content to the app in a variable",
+        ledger.carry(
+            f"service.secretFiles.{name}", f"env.secret_files; the container has it at /etc/secrets/{name}"
         )
     for each in live.domains:
         if each.get("redirectForName"):
@@ -315,8 +334,9 @@ def _choose(services: list[_Listed], wanted: str | None, file: str) -> _Listed:
             where=file,
         )
     web = [each for each in services if kind_of(each[1]) == "web"]
-    if len(web) == 1:
-        return web[0]
+    sites = [each for each in services if kind_of(each[1]) == "static"]
+    if len(web) == 1 or (not web and len(sites) == 1):
+        return (web or sites)[0]
     raise UsageError(
         f"{len(web)} of its services are web services." if web else "it has no web service.",
         cure=f"Name the one that moves with --service. {listed}"
@@ -327,7 +347,7 @@ def _choose(services: list[_Listed], wanted: str | None, file: str) -> _Listed:
 
 
 def _movable(name: str, kind: str, cure: str, where: str) -> None:
-    if kind not in ("web", "pserv"):
+    if kind not in ("web", "pserv", "static"):
         raise UsageError(
             f"{name}: a {kind} service answers no HTTP of its own; rehost moves web services.",
             cure=cure or "Name a web service or a private service.",
@@ -349,9 +369,13 @@ def _labels(services: list[_Listed]) -> list[str]:
 _KINDS = {
     "worker": (
         "it is a background worker: it answers no HTTP",
-        "keep it at Render, or move it by itself later",
+        "if it is the app's own code, write it into rehost.toml under [processes]; else keep it at Render, or move it "
+        "by itself later",
     ),
-    "cron": ("it is a cron job", "keep it at Render; never let it run on both sides"),
+    "cron": (
+        "it is a cron job",
+        "if it is the app's own code, write it into rehost.toml under [jobs]; never let it run on both sides",
+    ),
     "keyvalue": (
         "rehost moves the app, not its Key Value store",
         "its address must be one that the machine reaches: Render's internal names end at Render",

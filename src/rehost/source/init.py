@@ -7,41 +7,43 @@ was found for stand in it as comments.
 from __future__ import annotations
 
 import posixpath
-import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import MappingProxyType
 
 from rehost.project import dockerfile, dotenv, git
 from rehost.project.config import EXAMPLE, parse
 from rehost.run.errors import UsageError
 from rehost.run.secret import Secret
-from rehost.source import blueprint, native, render, render_notes
+from rehost.source import blueprint, doors, init_write, native, render, render_notes
+from rehost.source.init_text import Key, fill
 from rehost.source.init_write import Draft
 from rehost.source.names import app_name
 from rehost.source.render_export import Live
 from rehost.source.report import Import, Settings
 from rehost.source.variables import port_of
 
-BLUEPRINTS = ("render.yaml", "render.yml")
 # The first that is there counts: .env is most often the developer's own.
 ENV_FILES = (".env.prod", ".env.production", ".env")
 ENV_EXAMPLES = (".env.prod.example", ".env.production.example", ".env.example")
 DEFAULT_PORT = 8080
 DEFAULT_DISK_GB, SYSTEM_GB = 20, 10
 
-_Key = tuple[str, str]
-
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What a directory holds; names are relative to it."""
+    """What a directory holds; names are relative to it. door: the file that says where the app runs today."""
 
     directory: Path
-    blueprint: str | None
+    door: doors.Door
     env_files: tuple[str, ...]
     env_examples: tuple[str, ...]
     dockerfiles: tuple[str, ...]
+
+    @property
+    def blueprint(self) -> str | None:
+        return self.door.file if self.door.file and doors.is_blueprint(self.door.file) else None
 
 
 @dataclass(slots=True)
@@ -52,8 +54,8 @@ class _Choices:
     """
 
     origin: str = ""
-    values: dict[_Key, object] = field(default_factory=dict)
-    reasons: dict[_Key, str] = field(default_factory=dict)
+    values: dict[Key, object] = field(default_factory=dict)
+    reasons: dict[Key, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     image: native.Draft | None = None
 
@@ -63,8 +65,11 @@ class _Choices:
             self.reasons[table, key] = reason
 
 
-def find(directory: Path) -> Found:
-    """Look for a blueprint, env files, their examples and Dockerfiles. Raises UsageError for no directory."""
+def find(directory: Path, chosen: str | None = None) -> Found:
+    """Look for a platform's file, env files, their examples and Dockerfiles. chosen: the file that counts.
+
+    Raises UsageError for no directory, and for a chosen file that is none.
+    """
     if not directory.is_dir():
         raise UsageError(
             "there is no such directory.", cure="Name the app's directory.", where=str(directory)
@@ -75,43 +80,42 @@ def find(directory: Path) -> Found:
 
     return Found(
         directory,
-        next(iter(there(BLUEPRINTS)), None),
+        doors.find(directory, chosen),
         there(ENV_FILES),
         there(ENV_EXAMPLES),
         tuple(sorted(path.name for path in directory.glob("Dockerfile*") if path.is_file())),
     )
 
 
-def draft(found: Found, service: str | None = None, live: Live | None = None) -> Draft:
-    """Choose every value; reads files, writes none. `service` names the blueprint's service that moves.
+def draft(
+    found: Found,
+    service: str | None = None,
+    live: Live | None = None,
+    given: Mapping[str, Secret] = MappingProxyType({}),
+) -> Draft:
+    """Choose every value; reads files, writes none. `service` names the one of the file's services that moves.
 
-    live: the service as it stands at Render; it counts where the blueprint says otherwise.
+    live: the service as it stands at Render; it counts where the blueprint says otherwise. given: variables with the
+    values that they have at the platform.
 
     Raises UsageError for a file that cannot be understood, with its line.
     """
-    if found.blueprint is not None:
-        report = blueprint.read(found.directory / found.blueprint, service, live)
-    elif live is not None:
-        report = blueprint.of_live(live)
-    elif service is not None:
-        raise UsageError(
-            f'there is no blueprint to find the service "{service}" in.',
-            cure=f"Leave --service out, or put {BLUEPRINTS[0]} there.",
-            where=str(found.directory),
-        )
-    else:
-        report = Import()
+    report, unread = _report(found, service, live, given)
     settings = report.settings
-    env_file = found.env_files[0] if found.env_files else ENV_FILES[0]
-    there: Mapping[str, Secret] = {}
-    if found.env_files:
-        there = dotenv.merge([dotenv.read(found.directory / env_file, env_file)]).values
+    # The file's own env files, else the first that is there.
+    env_files = settings.env_files or found.env_files[:1] or ENV_FILES[:1]
+    env_file = env_files[-1]
+    present = [name for name in env_files if (found.directory / name).is_file()]
+    there = dotenv.merge([dotenv.read(found.directory / name, name) for name in present]).values
     additions = {key: value for key, value in settings.variables.items() if key not in there}
-    choices = _Choices("From Render." if live is not None else f"From {found.blueprint}.")
+    choices = _Choices("From Render." if live is not None else f"From {found.door.file}.")
     _choose_source(found, settings, choices)
     _choose_build(found, settings, choices)
     _choose_run(found, {**settings.variables, **there}, settings, choices)
-    required = _choose_env(found, env_file, settings, choices)
+    required = _choose_env(found, env_files, settings, choices)
+    choices.notes += unread
+    if live is None and not unread:
+        choices.notes += doors.notes(found.door, report, given)
     if live is not None:
         choices.notes += render_notes.about(live, found.directory)
     elif found.blueprint:
@@ -120,15 +124,41 @@ def draft(found: Found, service: str | None = None, live: Live | None = None) ->
             "RENDER_API_KEY and let rehost init compare."
         )
     _note_values(env_file, settings, there, required, choices)
+    choices.notes += init_write.kept(found.directory, settings.secret_files)
     if git.exposed(found.directory / env_file):
         choices.notes.append(f"git does not ignore {env_file}: add it to .gitignore before it holds secrets.")
-    text = fill(EXAMPLE.read_text(encoding="utf-8"), choices.values, choices.reasons)
+    text = fill(EXAMPLE.read_text(encoding="utf-8"), choices.values, choices.reasons, settings)
     parse(text, found.directory)
     report = replace(report, notes=tuple(choices.notes))
     if settings.runtime in native.RUNTIMES and _image(found, choices) is not None:
         report = report.taken_over(native.TAKEN_OVER, "the Dockerfile; see that it does the same")
-    made = Draft(found.directory, text, report, env_file, additions, live is not None, settings.secret_files)
+    secret = live is not None or bool(given)
+    made = Draft(found.directory, text, report, env_file, additions, secret, settings.secret_files)
     return replace(made, image=choices.image, image_path=str(choices.values["build", "dockerfile"]))
+
+
+def _report(
+    found: Found, service: str | None, live: Live | None, given: Mapping[str, Secret]
+) -> tuple[Import, list[str]]:
+    """The import, and a note when a file that nobody asked for could not be read."""
+    if found.blueprint is not None:
+        return blueprint.read(found.directory / found.blueprint, service, live), []
+    if live is not None:
+        return blueprint.of_live(live), []
+    if found.door.file:
+        try:
+            return doors.read(found.directory, found.door.file, service, given), []
+        except UsageError as wrong:
+            if found.door.chosen or service is not None or not doors.is_compose(found.door.file):
+                raise
+            return Import(), [f"{found.door.file} was not read: {wrong.what} {wrong.cure}"]
+    if service is not None:
+        raise UsageError(
+            f'there is no blueprint to find the service "{service}" in.',
+            cure=f"Leave --service out, or put {doors.BLUEPRINTS[0]} there.",
+            where=str(found.directory),
+        )
+    return Import(), []
 
 
 def _choose_source(found: Found, settings: Settings, choices: _Choices) -> None:
@@ -144,13 +174,13 @@ def _choose_source(found: Found, settings: Settings, choices: _Choices) -> None:
     choices.put("machine", "project", None)
     if settings.zone:
         free = "in the free tier" if render.is_free(settings.zone) else "not in the free tier"
-        choices.put("machine", "zone", settings.zone, f"The nearest to the app's region at Render; {free}.")
+        choices.put("machine", "zone", settings.zone, f"The nearest to the app's region; {free}.")
     if settings.machine:
-        choices.put("machine", "type", settings.machine, "The nearest to the app's plan at Render.")
+        choices.put("machine", "type", settings.machine, "The nearest to what the app has today.")
     if settings.disk_gb is not None and settings.disk_gb + SYSTEM_GB > DEFAULT_DISK_GB:
         size = f"{settings.disk_gb + SYSTEM_GB}GB"
         choices.put(
-            "machine", "disk", size, f"The disk at Render has {settings.disk_gb}GB, the system needs 10GB."
+            "machine", "disk", size, f"The app's disk has {settings.disk_gb}GB, the system needs 10GB."
         )
     choices.put("domain", "name", settings.domain, origin if settings.domain else "")
 
@@ -160,7 +190,7 @@ def _choose_build(found: Found, settings: Settings, choices: _Choices) -> None:
     context = _located(found.directory, settings, settings.context) if settings.context else None
     context = context or _normal(settings.root or ".")
     choices.put("build", "context", context, origin if settings.context or settings.root else "")
-    choices.put("build", "args", None)
+    choices.put("build", "args", dict(settings.args) or None, origin if settings.args else "")
     choices.put("build", "allow", None)
     if settings.dockerfile:
         path = _located(found.directory, settings, settings.dockerfile) or _normal(settings.dockerfile)
@@ -216,7 +246,7 @@ def _choose_run(found: Found, variables: Mapping[str, Secret], settings: Setting
     elif named is not None:
         choices.put("run", "port", named, "From the variable PORT.")
     elif settings.port is not None:
-        choices.put("run", "port", settings.port, "The port that Render found open.")
+        choices.put("run", "port", settings.port, "The port that the app listens on today.")
     else:
         choices.put("run", "port", DEFAULT_PORT, "Neither EXPOSE nor PORT says which: a guess.")
     if settings.health:
@@ -226,8 +256,9 @@ def _choose_run(found: Found, variables: Mapping[str, Secret], settings: Setting
             "run", "health", "/", "No health path was found; a path that asks the database says more."
         )
     choices.put("run", "health_host", None)
+    choices.put("run", "before_release", settings.before_release, origin if settings.before_release else "")
     if settings.memory:
-        choices.put("run", "memory", settings.memory, "Fits the app's plan at Render.")
+        choices.put("run", "memory", settings.memory, "Fits what the app has today.")
     if settings.stop_grace:
         choices.put("run", "stop_grace", settings.stop_grace, origin)
     choices.put(
@@ -235,11 +266,15 @@ def _choose_run(found: Found, variables: Mapping[str, Secret], settings: Setting
     )
 
 
-def _choose_env(found: Found, env_file: str, settings: Settings, choices: _Choices) -> list[str]:
+def _choose_env(found: Found, env_files: Sequence[str], settings: Settings, choices: _Choices) -> list[str]:
     """Also hands back the names of the required variables."""
-    choices.put("env", "files", [env_file])
+    choices.put("env", "files", [*env_files])
+    choices.put("env", "unproved", None)
+    folder = f"{init_write.STATE}/{init_write.SECRET_FILES}"
+    kept = [f"{folder}/{name}" for name in sorted(settings.secret_files)]
+    choices.put("env", "secret_files", kept or None, choices.origin if kept else "")
     required = list(settings.required)
-    origins = [found.blueprint or "Render"] if required else []
+    origins = [found.door.file or "Render"] if required else []
     if found.env_examples:
         example = found.env_examples[0]
         required += dotenv.read(found.directory / example, example).variables
@@ -248,17 +283,16 @@ def _choose_env(found: Found, env_file: str, settings: Settings, choices: _Choic
     given = image.env if (image := _image(found, choices)) else {}
     required = [name for name in dict.fromkeys(required) if name not in given]
     choices.put("env", "required", required, f"The names in {' and '.join(origins)}." if origins else "")
-    if len(found.env_files) > 1:
-        choices.notes.append(
-            f"not used: {', '.join(found.env_files[1:])}. Add to env.files what the app needs."
-        )
+    unused = [name for name in found.env_files if name not in env_files]
+    if unused:
+        choices.notes.append(f"not used: {', '.join(unused)}. Add to env.files what the app needs.")
     return required
 
 
 def _note_values(
     env_file: str, settings: Settings, there: Mapping[str, Secret], required: list[str], choices: _Choices
 ) -> None:
-    source = "Render" if choices.origin == "From Render." else "the blueprint"
+    source = choices.origin.removeprefix("From ").removesuffix(".")
     choices.notes += [
         f"{key}: {env_file} has another value than {source}, and keeps it."
         for key, value in settings.variables.items()
@@ -281,32 +315,3 @@ def _located(directory: Path, settings: Settings, path: str) -> str | None:
         if (directory / candidate).exists():
             return candidate
     return None
-
-
-def fill(example: str, values: Mapping[_Key, object], reasons: Mapping[_Key, str]) -> str:
-    """The example with values replaced (None: the line becomes a comment) and reasons above them."""
-    filled: list[str] = []
-    table = ""
-    for line in example.splitlines():
-        if header := re.fullmatch(r"\[(\w+)\]", line):
-            table = header[1]
-        found = re.fullmatch(r"(\w+) = .*", line)
-        key = (table, found[1]) if found else None
-        if key is None or found is None or key not in values:
-            filled.append(line)
-            continue
-        if key in reasons:
-            filled.append(f"# {reasons[key]}")
-        value = values[key]
-        filled.append(f"#{line}" if value is None else f"{found[1]} = {_toml(value)}")
-    return "\n".join(filled) + "\n"
-
-
-def _toml(value: object) -> str:
-    import tomlkit  # noqa: PLC0415  # only `init` writes TOML
-
-    item = tomlkit.item(value)
-    text = item.as_string()
-    if isinstance(value, list) and len(text) > 100:
-        text = "[\n" + "".join(f"    {tomlkit.item(each).as_string()},\n" for each in value) + "]"
-    return text

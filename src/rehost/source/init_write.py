@@ -11,6 +11,7 @@ from pathlib import Path
 
 from rehost.project import dotenv, files, git
 from rehost.project.config import FILE
+from rehost.run import journal
 from rehost.run.errors import Refused, UsageError
 from rehost.run.secret import Secret
 from rehost.source import native
@@ -93,8 +94,7 @@ def _secret_folder(made: Draft) -> Path | None:
     state = made.directory / STATE
     folder = state / SECRET_FILES
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    if not (state / ".gitignore").exists():
-        (state / ".gitignore").write_text("*\n")
+    journal.keep_out_of_git(state)
     if git.exposed(folder):
         raise Refused(
             "git does not ignore it, and it is to hold secret files; nothing was written.",
@@ -102,6 +102,24 @@ def _secret_folder(made: Draft) -> Path | None:
             cure=f"Type `echo '{STATE}/' >> .gitignore`, then rehost init again.",
         )
     return folder
+
+
+def kept(directory: Path, contents: Mapping[str, Secret]) -> list[str]:
+    """A note for each secret file that is there already and says something else. Raises UsageError."""
+    folder = directory / STATE / SECRET_FILES
+    try:
+        other = [
+            name
+            for name, content in contents.items()
+            if (folder / name).is_file() and (folder / name).read_bytes() != content.reveal().encode()
+        ]
+    except OSError as failed:
+        raise UsageError(
+            f"cannot be read: {failed.strerror}.", cure="Check its owner and mode.", where=str(folder)
+        ) from None
+    return [
+        f"{STATE}/{SECRET_FILES}/{name} has another content than at Render, and keeps it." for name in other
+    ]
 
 
 def _write_secret_files(folder: Path, contents: Mapping[str, Secret]) -> bool:

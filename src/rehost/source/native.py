@@ -55,6 +55,7 @@ class Service(NamedTuple):
     """What Render knows of a service. build, start and publish are buildCommand, startCommand, staticPublishPath.
 
     variables: those whose values stand in the blueprint, as PYTHON_VERSION. port: what the app is to listen on.
+    one_page: a static site whose index.html answers for all that is no file.
     """
 
     runtime: str
@@ -63,6 +64,7 @@ class Service(NamedTuple):
     publish: str = ""
     variables: Mapping[str, str] = {}
     port: int = PORT
+    one_page: bool = False
 
 
 class Draft(NamedTuple):
@@ -83,6 +85,7 @@ def service(settings: Settings, port: int) -> Service:
         settings.publish or "",
         {name: value.reveal() for name, value in versions.items()},
         port,
+        settings.one_page,
     )
 
 
@@ -99,7 +102,9 @@ def dockerfile(service: Service, directory: Path) -> Draft:
         )
     build = native_commands.build_steps(service.build, directory)
     start = service.start.strip() or native_commands.procfile(directory)
-    made = make(Plan(directory, build, start, service.publish, service.variables, service.port))
+    made = make(
+        Plan(directory, build, start, service.publish, service.variables, service.port, service.one_page)
+    )
     text = "\n".join(_as_at_render(made.lines, directory)) + "\n"
     # What is handed on can be read by rehost itself: a fault here is ours, and shows before it is written.
     reading.parse(text)

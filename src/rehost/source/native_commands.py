@@ -56,7 +56,7 @@ def build_steps(command: str, directory: Path) -> Build:
         else:
             kept.append(step)
     if kept:
-        notes.append("at Render the build saw the app's variables; here it sees none of them.")
+        notes.append("the build sees none of the app's variables; on platforms it often does.")
     return Build(tuple(kept), tuple(notes))
 
 

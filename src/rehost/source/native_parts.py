@@ -15,7 +15,10 @@ USER = "USER 10001:10001"
 
 
 class Plan(NamedTuple):
-    """What a draft is made from. publish: the directory of a static site. port: what the app listens on."""
+    """What a draft is made from. publish: the directory of a static site. port: what the app listens on.
+
+    one_page: index.html answers for all that is no file.
+    """
 
     directory: Path
     build: Build
@@ -23,6 +26,7 @@ class Plan(NamedTuple):
     publish: str
     variables: Mapping[str, str]
     port: int
+    one_page: bool = False
 
 
 class Made(NamedTuple):
@@ -42,7 +46,9 @@ class Pin(NamedTuple):
     def comment(self, what: str) -> str:
         if self.where:
             return f"# {what} {self.version}: from {self.where}."
-        return f"# {what} {self.version}: nothing pins a version; compare with the one that the app has at Render."
+        return (
+            f"# {what} {self.version}: nothing pins a version; compare with the one that the app has today."
+        )
 
 
 def pin(plan: Plan, variable: str, files: Sequence[tuple[str, str]], default: str) -> Pin:

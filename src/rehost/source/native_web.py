@@ -150,6 +150,13 @@ def node(plan: Plan) -> Made:
     return Made(lines, _IGNORED, (note,) if note else ())
 
 
+def _one_page(port: int) -> list[str]:
+    """Writes the file server's configuration. By printf: Docker 20.10's builder knows no COPY of lines."""
+    lines = (f":{port} {{", "root * /srv", "try_files {path} /index.html", "file_server", "}")
+    words = " ".join(f"'{line}'" for line in lines)
+    return [f"RUN printf '%s\\n' {words} >/etc/caddy/Caddyfile"]
+
+
 def static(plan: Plan) -> Made:
     """The built files behind a file server. Raises UsageError without a directory to publish."""
     if not plan.publish:
@@ -169,14 +176,20 @@ def static(plan: Plan) -> Made:
         # Caddy keeps its state below these two, and this user owns nothing else.
         "ENV XDG_DATA_HOME=/tmp/data \\",
         "    XDG_CONFIG_HOME=/tmp/config",
+        *(_one_page(plan.port) if plan.one_page else ()),
         USER,
         f"EXPOSE {plan.port}",
-        cmd(f"caddy file-server --root /srv --listen :{plan.port}"),
+        cmd(
+            "caddy run --config /etc/caddy/Caddyfile"
+            if plan.one_page
+            else f"caddy file-server --root /srv --listen :{plan.port}"
+        ),
     ]
-    notes = [
-        "Render's headers, redirects and rewrites of a static site are not carried over: a site of one page needs a "
-        "Caddyfile with try_files."
-    ]
+    notes = []
+    if not plan.one_page:
+        notes.append(
+            "a site of one page, whose index.html answers for all paths, needs a Caddyfile with try_files."
+        )
     if plan.build.steps and not built:
         notes.append("the build command is not carried over: no package.json says what builds the site.")
     return Made(lines, _IGNORED, tuple(notes))

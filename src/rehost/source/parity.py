@@ -180,13 +180,16 @@ _SECRET_FILE = Sign(re.compile(rb"/etc/secrets\b[\w./-]*"), (b"/etc/secrets",))
 
 def _secret_files(app: App) -> Iterator[Finding]:
     mounted = any(each.endswith((":/etc/secrets", ":/etc")) for each in app.project.run.volumes)
+    given = {path.rpartition("/")[2] for path in app.project.env.secret_files}
     for found in app.places(_SECRET_FILE)[:5]:
-        if not mounted:
+        name = found[2].decode().removeprefix("/etc/secrets").strip("/.").partition("/")[0]
+        if not mounted and (name not in given if name else not given):
             yield Finding(
                 "warning",
-                f"{found[2].decode()} is a secret file of Render's; rehost puts no files there yet.",
-                "Put its content into a variable (a value of several lines stands in quotes) and let the app "
-                "read that.",
+                f"{found[2].decode()} is a secret file of Render's, and `secret_files` names none that would stand "
+                "there.",
+                "Save its content in a file of that name (chmod 600, outside git) and name it in `secret_files` under "
+                "[env].",
                 _place(found),
             )
 
@@ -298,8 +301,8 @@ def _outbound(app: App) -> Iterator[Finding]:
         yield Finding(
             "warning",
             f"{', '.join(app.atlas)}: MongoDB Atlas lets in the addresses on its list alone, and the machine's is new.",
-            "Add the machine's static address to Atlas's access list before the release: a missing entry looks like "
-            "a time-out of the server selection.",
+            "Add the machine's static address to Atlas's access list before the release (`rehost atlas` does): a "
+            "missing entry looks like a time-out of the server selection.",
             "env",
         )
 

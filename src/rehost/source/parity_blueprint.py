@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from rehost.project.config import Project
@@ -44,8 +44,9 @@ def findings(project: Project, listed: tuple[Mapped, ...]) -> list[Finding]:
         return []
     where = project.source.blueprint or "render.yaml"
     found = [*_own(project, listed[0], where)]
+    known = {*project.processes, *project.jobs}
     for each in listed[1:]:
-        found += _beside(each, where)
+        found += _beside(each, where, known)
     return found
 
 
@@ -53,13 +54,21 @@ def _own(project: Project, service: Mapped, where: str) -> Iterator[Finding]:
     disk = service.get("disk")
     path = str(disk.get("mountPath", "")).rstrip("/") if isinstance(disk, dict) else ""
     if path and any(each.endswith(f":{path}") for each in project.run.volumes):
-        yield Finding(
-            "warning",
-            f"the disk at {path} is a volume here. Render stopped the old container before it started the new; here "
-            "both have the volume for the length of a release.",
-            "An app whose files only one process may open (SQLite, an index) needs care; copy the disk's content over.",
-            where,
-        )
+        if project.run.exclusive:
+            yield Finding(
+                "ok",
+                f"the disk at {path}: a release stops the old container first, as at Render",
+                where=where,
+            )
+        else:
+            yield Finding(
+                "warning",
+                f"the disk at {path} is a volume here. Render stopped the old container before it started the new; "
+                "here both have the volume for the length of a release.",
+                "Write exclusive = true under [run] for an app whose files only one process may open (SQLite, an "
+                "index); copy the disk's content over.",
+                where,
+            )
     elif path:
         yield Finding(
             "warning",
@@ -67,17 +76,22 @@ def _own(project: Project, service: Mapped, where: str) -> Iterator[Finding]:
             f'Write volumes = ["data:{path}"] under [run].',
             where,
         )
-    for key, what in (
-        ("preDeployCommand", "before each release"),
-        ("initialDeployHook", "after the first release"),
-    ):
-        if service.get(key):
-            yield Finding(
-                "warning",
-                f"{key}: rehost runs no command {what} yet.",
-                "Run it with `rehost exec`, or let the app do it when it starts.",
-                where,
-            )
+    if service.get("preDeployCommand") and project.run.before_release:
+        yield Finding("ok", "before_release runs before each switch, as preDeployCommand did", where=where)
+    elif service.get("preDeployCommand"):
+        yield Finding(
+            "warning",
+            "preDeployCommand: nothing stands in its place.",
+            "Write it as before_release under [run].",
+            where,
+        )
+    if service.get("initialDeployHook"):
+        yield Finding(
+            "warning",
+            "initialDeployHook: rehost runs no command after the first release alone.",
+            "Run it with `rehost exec`, or let the app do it when it starts.",
+            where,
+        )
     several = service.get("numInstances", "1") != "1" or service.get("scaling")
     if several:
         yield Finding(
@@ -90,21 +104,31 @@ def _own(project: Project, service: Mapped, where: str) -> Iterator[Finding]:
         yield Finding("ok", "the free plan slept after 15 minutes; the machine does not", where=where)
 
 
-def _beside(service: Mapped, where: str) -> Iterator[Finding]:
+def _beside(service: Mapped, where: str, known: Collection[str]) -> Iterator[Finding]:
+    """known: the names of the processes and jobs that rehost.toml has."""
     name = str(service.get("name", "")) or "(no name)"
     kind = str(service.get("type", ""))
-    if kind == "cron":
+    if kind in ("cron", "worker") and app_name(name)[:30].strip("-") in known:
         yield Finding(
             "warning",
-            f"the cron job {name} ({service.get('schedule', '')} in UTC) stays at Render: rehost runs no jobs yet.",
-            "Keep it there, with addresses that it still reaches; never let it run on both sides.",
+            f"{name} runs here with the release: it must not run at Render as well.",
+            "Suspend it there in the moment of the move.",
+            where,
+        )
+    elif kind == "cron":
+        yield Finding(
+            "warning",
+            f"the cron job {name} ({service.get('schedule', '')} in UTC) stays at Render.",
+            "Write it under [jobs] if it is the app's own code, or keep it there, with addresses that it still "
+            "reaches; never let it run on both sides.",
             where,
         )
     elif kind == "worker":
         yield Finding(
             "warning",
-            f"the worker {name} stays at Render: rehost runs what answers HTTP.",
-            "Keep it there; its queue must be one that both sides reach.",
+            f"the worker {name} stays at Render.",
+            "Write it under [processes] if it is the app's own code, or keep it there; its queue must be one that both "
+            "sides reach.",
             where,
         )
     elif kind == "pserv":

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 from rehost.run.secret import Secret
+from rehost.source.leaves import plain
 from rehost.source.render_export import Item, Live
 from rehost.source.report import Changed
 from rehost.source.service import kind_of
@@ -62,7 +63,7 @@ def service_of(live: Live, variables: Mapping[str, Secret]) -> Mapped:
     """The live service as one service of a blueprint, with `variables` as its only ones."""
     found: Mapped = {"type": live.kind}
     for key, path in _KEYS:
-        value = _text(_at(live.service, path))
+        value = plain(_at(live.service, path))
         if value not in ("", {}, []):
             found[key] = value
     details = live.service.get("serviceDetails")
@@ -76,21 +77,21 @@ def service_of(live: Live, variables: Mapping[str, Secret]) -> Mapped:
         found["autoDeploy"] = str(live.service["autoDeploy"])
     if _at(details, ("autoscaling", "enabled")) is True:
         found["scaling"] = {
-            "minInstances": _text(_at(details, ("autoscaling", "min"))),
-            "maxInstances": _text(_at(details, ("autoscaling", "max"))),
+            "minInstances": plain(_at(details, ("autoscaling", "min"))),
+            "maxInstances": plain(_at(details, ("autoscaling", "max"))),
         }
     disk = details.get("disk")
     if isinstance(disk, dict):
-        found["disk"] = {key: _text(disk[key]) for key in ("name", "mountPath", "sizeGB") if key in disk}
+        found["disk"] = {key: plain(disk[key]) for key in ("name", "mountPath", "sizeGB") if key in disk}
     if _at(details, ("maintenanceMode", "enabled")) is True:
-        found["maintenanceMode"] = _text(details["maintenanceMode"])
+        found["maintenanceMode"] = plain(details["maintenanceMode"])
     allowed = details.get("ipAllowList")
     # What Render makes by itself says "everybody".
     if isinstance(allowed, list) and [_at(each, ("cidrBlock",)) for each in allowed] not in (
         [],
         ["0.0.0.0/0"],
     ):
-        found["ipAllowList"] = _text(allowed)
+        found["ipAllowList"] = plain(allowed)
     if live.domains:
         found["domains"] = [
             str(each.get("name") or "") for each in live.domains if not each.get("redirectForName")
@@ -105,17 +106,6 @@ def _at(value: object, path: Sequence[str]) -> object:
     return value
 
 
-def _text(value: object) -> Text:
-    """JSON as `yaml_text` would have read it."""
-    if isinstance(value, dict):
-        return {str(key): _text(inner) for key, inner in value.items()}
-    if isinstance(value, list):
-        return [_text(inner) for inner in value]
-    if isinstance(value, bool):
-        return str(value).lower()
-    return "" if value is None else str(value)
-
-
 def changes(written: Mapped, given: Mapping[str, Text], live: Live) -> tuple[Changed, ...]:
     """What the file says otherwise than Render. written: the file's service; given: the values of its variables
     and of its groups' by name, None where the file has none.
@@ -124,11 +114,11 @@ def changes(written: Mapped, given: Mapping[str, Text], live: Live) -> tuple[Cha
     """
     there = service_of(live, {})
     found = [
-        Changed(key, _shown(key, _plain(key, written)), _shown(key, _plain(key, there)))
+        Changed(key, _shown(key, _compared(key, written)), _shown(key, _compared(key, there)))
         for key in _COMPARED
-        if _plain(key, written) != _plain(key, there)
+        if _compared(key, written) != _compared(key, there)
         # Without a word in the file these depend on the account or the repository.
-        and (key in _DEFAULTS or _plain(key, written))
+        and (key in _DEFAULTS or _compared(key, written))
     ]
     found += _changed_parts(written, there)
     at_render = live.effective
@@ -142,7 +132,7 @@ def changes(written: Mapped, given: Mapping[str, Text], live: Live) -> tuple[Cha
     return tuple(found)
 
 
-def _plain(key: str, service: Mapped) -> str:
+def _compared(key: str, service: Mapped) -> str:
     """One field in a form in which equal things are equal."""
     value = service.get(key)
     if key == "type":

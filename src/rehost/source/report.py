@@ -46,7 +46,8 @@ class Settings:
 
     runtime, build_command, start_command and publish are the source's own, for an app without a Dockerfile.
     render: the service's ID there. secret_files: by name, as the app finds them at /etc/secrets.
-    disk_gb: the room that the source's disk has.
+    one_page: index.html answers for what is no file. disk_gb: the room that the source's disk has.
+    processes: commands by name; jobs: command and schedule by name.
     """
 
     app: str | None = None
@@ -71,6 +72,12 @@ class Settings:
     variables: Mapping[str, Secret] = field(default_factory=dict)
     required: tuple[str, ...] = ()
     secret_files: Mapping[str, Secret] = field(default_factory=dict)
+    env_files: tuple[str, ...] = ()
+    args: Mapping[str, str] = field(default_factory=dict)
+    before_release: str | None = None
+    one_page: bool = False
+    processes: Mapping[str, str] = field(default_factory=dict)
+    jobs: Mapping[str, tuple[str, str]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

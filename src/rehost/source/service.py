@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from rehost.project.sizes import show_duration
 from rehost.project.values import domain_name, volumes, web_path
-from rehost.source import render
+from rehost.source import commands, render
 from rehost.source.names import app_name
 from rehost.source.report import Ledger, Settings
 from rehost.source.yaml_text import Mapped, Text
@@ -54,8 +54,12 @@ def carry_field(key: str, value: Text, settings: Settings, ledger: Ledger) -> Se
 
 
 def _type(name: str, value: Text, settings: Settings, ledger: Ledger) -> Settings:
-    if kind_of({"type": value}) == "web":
+    kind = kind_of({"type": value})
+    if kind == "web":
         ledger.carry(name, "the app behind the proxy")
+    elif kind == "static":
+        ledger.change(name, "a container of the built files and a file server, behind the proxy")
+        settings = replace(settings, runtime="static")
     else:
         ledger.change(name, "a private service at Render; on the machine the proxy answers for it in public")
     return settings
@@ -80,7 +84,7 @@ def _runtime(name: str, value: Text, settings: Settings, ledger: Ledger) -> Sett
     if value == "docker":
         ledger.carry(name, "[build]")
     elif value == "image":
-        ledger.leave(name, "rehost builds the image itself", "write a Dockerfile: one line, FROM that image")
+        ledger.leave(name, "its image is prebuilt", "write it as `image`, alone under [build]")
     else:
         ledger.leave(
             name,
@@ -202,7 +206,8 @@ def _disk(name: str, value: Text, settings: Settings, ledger: Ledger) -> Setting
     ledger.change(
         name,
         f'run.volumes = ["{volume}"], a volume on the machine\'s own disk (machine.disk is its room); '
-        "what the disk holds does not come along: copy it after the move",
+        "two releases have it for the length of a switch, unless run.exclusive says otherwise; what it holds does "
+        "not come along: copy it after the move",
     )
     return replace(settings, volume=volume)
 
@@ -223,8 +228,37 @@ def _disk_parts(name: str, disk: Mapped, settings: Settings, ledger: Ledger) -> 
     return replace(settings, disk_gb=int(size))
 
 
+def _before(name: str, value: Text, settings: Settings, ledger: Ledger) -> Settings:
+    if not isinstance(value, str) or not value.strip():
+        ledger.leave(
+            name, "it is empty" if not value else _UNREADABLE[0], "" if not value else _UNREADABLE[1]
+        )
+        return settings
+    ledger.change(name, "run.before_release: it runs in a container of the new image, before each switch")
+    return replace(settings, before_release=commands.command(value))
+
+
 _IN_DOCKERFILE = "rehost starts the image as its Dockerfile says"
-_STATIC = ("it is about static sites, and rehost moves what answers HTTP itself", "")
+
+
+def _routes(name: str, value: Text, settings: Settings, ledger: Ledger) -> Settings:
+    """A site of one page has one route: all that is no file is answered by index.html."""
+    listed = value if isinstance(value, list) else []
+    page = {"type": "rewrite", "source": "/*", "destination": "/index.html"}
+    if listed == [page]:
+        ledger.change(
+            name,
+            "the file server answers /index.html for what is no file, in a Dockerfile of rehost's making",
+        )
+        return replace(settings, one_page=True)
+    ledger.leave(name, *_STATIC)
+    return settings
+
+
+_STATIC = (
+    "the file server of rehost's Dockerfile does no more than files",
+    "write it into a Caddyfile there",
+)
 _CARRY: dict[str, Callable[[str, Text, Settings, Ledger], Settings]] = {
     "type": _type,
     "name": _name,
@@ -245,7 +279,11 @@ _CARRY: dict[str, Callable[[str, Text, Settings, Ledger], Settings]] = {
         "build_command", "rehost builds from a Dockerfile", "write it into the Dockerfile as RUN"
     ),
     "startCommand": _kept("start_command", _IN_DOCKERFILE, "write it into the Dockerfile as CMD"),
-    "staticPublishPath": _kept("publish", *_STATIC),
+    "staticPublishPath": _kept(
+        "publish", "it is the directory of a static site", "COPY it in the Dockerfile"
+    ),
+    "routes": _routes,
+    "preDeployCommand": _before,
 }
 
 _SHIPS = ("rehost ships the files of this directory, not a repository", "")
@@ -266,19 +304,14 @@ _LEFT: dict[str, tuple[str, str]] = {
     "previewsEnabled": _PREVIEWS,
     "previewsExpireAfterDays": _PREVIEWS,
     "headers": _STATIC,
-    "routes": _STATIC,
     "schedule": (
         "it is about cron jobs, and this service answers HTTP",
         "see whether the app needs it",
     ),
     "maxmemoryPolicy": ("it is about Key Value stores", ""),
     "dockerCommand": (_IN_DOCKERFILE, "write it into the Dockerfile as CMD"),
-    "preDeployCommand": (
-        "rehost runs no command before a release",
-        "run it by hand (rehost exec), or let the app do it when it starts",
-    ),
     "initialDeployHook": ("rehost runs no command after the first release", "run it by hand (rehost exec)"),
-    "image": ("rehost builds the image itself", "write a Dockerfile: one line, FROM that image"),
+    "image": ("its image is prebuilt", "write it as `image`, alone under [build]"),
     "registryCredential": (
         "rehost holds no registry's password",
         "make the base image public, or log in to the registry on the machine",

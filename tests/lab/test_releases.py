@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import random
 import subprocess
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
-import httpx
 import pytest
 
 from suite import Lab, Laptop, until, write
@@ -21,11 +22,46 @@ def answer(laptop: Laptop, lab: Lab) -> dict[str, str]:
     return found
 
 
+def one_container_is_left(laptop: Laptop) -> None:
+    """The old one ends when a command has ended already."""
+    until(lambda: laptop.inside("docker ps -q | wc -l").strip() == "1", "one container runs")
+
+
+@contextmanager
+def asked(address: str, *paths: str) -> Iterator[tuple[list[int], list[str]]]:
+    """Clients that ask for these paths all the while, with a connection for each request: statuses, and what failed."""
+    ended = threading.Event()
+    answers: list[int] = []
+    faults: list[str] = []
+
+    def ask(path: str) -> None:
+        while not ended.is_set():
+            line = http.client.HTTPConnection(address, timeout=15)
+            try:
+                line.request("GET", path, headers={"Connection": "close"})
+                answer = line.getresponse()
+                answer.read()
+                answers.append(answer.status)
+            except (OSError, http.client.HTTPException) as fault:
+                faults.append(repr(fault))
+            finally:
+                line.close()
+
+    clients = [threading.Thread(target=ask, args=(path,)) for path in paths]
+    for client in clients:
+        client.start()
+    try:
+        yield answers, faults
+    finally:
+        ended.set()
+        for client in clients:
+            client.join()
+
+
 def test_a_move_that_was_killed_five_times_converges(tiny: Laptop, lab: Lab) -> None:
     assert answer(tiny, lab)["value"] == "first value of all"
     assert tiny.run("up", "--json").result["changed"] is False
-    containers = tiny.inside("docker ps -q | wc -l").strip()
-    assert containers == "1"
+    one_container_is_left(tiny)
 
 
 @pytest.mark.parametrize(("mode", "status"), [("broken", "500"), ("missing", "404")])
@@ -100,29 +136,11 @@ def test_a_rollback_brings_image_environment_and_settings_back(tiny: Laptop, lab
 
 def test_releases_switch_without_losing_a_request(tiny: Laptop, lab: Lab) -> None:
     """New connections all the while, and a slow request in flight over each switch."""
-    there = f"http://{tiny.run('status', '--json').result['address']}"
-    ended = threading.Event()
-    answers: list[int] = []
-    faults: list[str] = []
-
-    def ask(path: str) -> None:
-        while not ended.is_set():
-            try:
-                answers.append(httpx.get(there + path, timeout=15, trust_env=False).status_code)
-            except httpx.HTTPError as fault:
-                faults.append(repr(fault))
-
-    clients = [threading.Thread(target=ask, args=(path,)) for path in ("/", "/", "/slow")]
-    for client in clients:
-        client.start()
-    try:
+    there = tiny.run("status", "--json").result["address"]
+    with asked(there, "/", "/", "/slow") as (answers, faults):
         for number in range(3):
             set_env(tiny.directory, VALUE=f"switch number {number}")
             tiny.run("deploy")
-    finally:
-        ended.set()
-        for client in clients:
-            client.join()
     assert len(answers) > 100
     assert faults == []
     assert set(answers) == {200}
@@ -136,7 +154,7 @@ def test_a_release_killed_at_any_moment_converges(tiny: Laptop, lab: Lab) -> Non
         tiny.run("up")
         assert answer(tiny, lab)["value"] == value
         assert tiny.run("up", "--json").result["changed"] is False
-        assert tiny.inside("docker ps -q | wc -l").strip() == "1"
+        one_container_is_left(tiny)
 
 
 def test_a_build_goes_on_without_the_laptop_and_the_next_up_follows_it(tiny: Laptop, lab: Lab) -> None:
@@ -211,13 +229,18 @@ def test_a_host_that_stands_takes_a_second_app_beside_the_first(
         second.directory, '[machine]\nprovider = "host"\naddress = "mine"\n', app="second", host="second.example.com",
         VALUE="the second app",
     )  # fmt: skip
-    second.run("up")
+    # The proxy gets new routes for it, and the first app loses no request by that.
+    with asked(status["address"], "/", "/", "/") as (answers, faults):
+        second.run("up")
+    assert (len(answers) > 100, set(answers), faults) == (True, {200}, [])
     there = f"http://{status['address']}/"
     assert lab.get(there, host="second.example.com").json()["value"] == "the second app"
     first = answer(tiny, lab)
     assert first["value"] != "the second app"
     assert second.run("up", "--json").result["changed"] is False
     assert tiny.run("up", "--json").result["changed"] is False
-    second.run("down", "--yes")
+    with asked(status["address"], "/", "/", "/") as (answers, faults):
+        second.run("down", "--yes")
+    assert (set(answers), faults) == ({200}, [])
     assert lab.get(there, host="second.example.com").json() == first
     assert tiny.run("health").code == 0

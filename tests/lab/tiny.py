@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 from suite import write
@@ -21,12 +22,32 @@ if MODE == "crash":
     sys.exit(7)
 
 
+def harm():  # some seconds after the start; at once it keeps the app from listening
+    time.sleep(AFTER)
+    if MODE == "dies":
+        print("bye: the app dies in the middle of its work", flush=True)
+        os._exit(9)
+    held = []
+    while MODE == "hungry":
+        held.append(b"x" * (1 << 20))
+        time.sleep(0.01)
+    while MODE == "silent":
+        time.sleep(1)
+
+
+AFTER = float(os.environ.get("AFTER", "0"))
+if AFTER:
+    threading.Thread(target=harm, daemon=True).start()
+else:
+    harm()
+
+
 class Handler(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
     def do_GET(self):
-        if self.path == "/slow":
-            time.sleep(2)
+        if self.path.startswith("/slow"):  # /slow: 2 s, /slow/10: 10 s
+            time.sleep(float(self.path[6:] or 2))
         status = {"broken": 500, "missing": 404}.get(MODE, 200) if self.path == "/health" else 200
         body = json.dumps({"value": VALUE, "mode": MODE, "code": CODE}).encode()
         self.send_response(status)
@@ -64,6 +85,11 @@ def plant(directory: Path, machine: str, *, app: str = "tiny", host: str = "", *
         },
     )
     set_env(directory, **env)
+
+
+def body(value: str, *, mode: str = "healthy", code: str = "one") -> bytes:
+    """What the app answers."""
+    return json.dumps({"value": value, "mode": mode, "code": code}).encode()
 
 
 def set_env(directory: Path, **env: str) -> None:

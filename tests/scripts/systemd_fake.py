@@ -30,6 +30,7 @@ for unit; do :; done
 pid=$(cat "$S/$unit" 2>/dev/null || echo 0)
 if [ "$pid" != 0 ] && ! kill -0 "$pid" 2>/dev/null; then pid=0; fi
 case "$*" in
+  stop*) [ "$pid" = 0 ] || kill -- "-$(ps -o pgid= -p "$pid" | tr -d ' ')" ;;
   # Of docker_fake: a Docker that starts anew has forgotten what it held.
   restart*docker.service) rm -f "$S/../docker/start"; echo 'restart docker' >>"$S/../docker/calls" ;;
   *ActiveState*) if [ "$pid" = 0 ]; then echo inactive; else echo active; fi ;;

@@ -128,10 +128,14 @@ JSON: st.SearchStrategy[Any] = st.recursive(
 @given(st.dictionaries(st.text(max_size=8) | st.sampled_from(sorted(DAEMON)), JSON, max_size=5))
 def test_foreign_keys_stay_and_ours_are_set(found: dict[str, Any]) -> None:
     merged = json.loads(daemon_json(json.dumps(found).encode()))
-    assert {key: merged[key] for key in DAEMON if key != "log-opts"} == {
-        key: value for key, value in DAEMON.items() if key != "log-opts"
+    shared = ("log-opts", "builder")
+    assert {key: merged[key] for key in DAEMON if key not in shared} == {
+        key: value for key, value in DAEMON.items() if key not in shared
     }
     assert merged["log-opts"].items() >= DAEMON["log-opts"].items()
+    # Their own bound of the build cache is as good as ours.
+    theirs = found.get("builder")
+    assert merged["builder"] == {**DAEMON["builder"], **(theirs if isinstance(theirs, dict) else {})}
     assert {k: v for k, v in merged.items() if k not in DAEMON} == {
         k: v for k, v in found.items() if k not in DAEMON
     }

@@ -14,7 +14,7 @@ import pytest
 import systemd_fake
 from rehost.machine import units
 from rehost.machine.ssh import Machine, MachineError, Output, ScriptFailed
-from rehost.machine.units import ATTACHED, FULL, PREPARED, RESULT, Ended, Work, run_unit, start_script
+from rehost.machine.units import ATTACHED, FULL, PREPARED, RESULT, Ended, Work, run_unit
 from ssh_here import Moved, asynced, machine
 
 
@@ -200,14 +200,6 @@ async def test_systemd_that_starts_nothing(tmp_path: Path) -> None:
             "starting rehost-app-build.service failed on the machine (status 70)",
         )
         assert "Access denied" in failed.value.detail
-
-
-@pytest.mark.parametrize(
-    "order", [work("x\n@@rehost-end-of-script\ny"), work(prepare="@@rehost-end-of-script")]
-)
-def test_the_mark_that_ends_a_script_is_not_in_it(order: Work) -> None:
-    with pytest.raises(ValueError, match="holds the mark"):
-        start_script(order)
 
 
 class Told(Machine):

@@ -57,6 +57,7 @@ class Site:
             "say": self.steps.append,
             "log": self.log.append,
             "note": self.notes.append,
+            "by": "it's ada",
         }
         return await build(self.machine, **{**parts, **changes})
 
@@ -150,6 +151,7 @@ async def test_a_build_that_runs_already(tmp_path: Path, same: bool) -> None:
         gate.unlink()
         assert await first == "sha256:built"
         assert await second == "sha256:built"
+        assert notes.pop(1).startswith("the build is it's ada's, since ")
         ours = f"--label=rehost.context={CONTEXT}" in (tmp_path / "argv").read_text().splitlines()
         if same:
             assert notes == ["this build runs on the machine already; following it"]

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from rehost.machine import probe
-from rehost.machine.bootstrap import TEXTS
+from rehost.machine.bootstrap import DAEMON_FILE, TEXTS, daemon_json
 from rehost.machine.probe import Container, Image, MachineState, ReleaseRecord
 
 DATA = Path(__file__).with_name("data")
@@ -20,7 +20,8 @@ def serving(**changes: Any) -> MachineState:
     """The machine of the recorded probe, with all the files that it must have, and with fields changed."""
     recorded = probe.parse(SERVING)
     texts = {name: f"{text}\n".encode() for name, text in TEXTS.items()}
-    return recorded._replace(files={**recorded.files, **texts})._replace(**changes)
+    daemon = {DAEMON_FILE: f"{daemon_json(recorded.files[DAEMON_FILE])}\n".encode()}
+    return recorded._replace(files={**recorded.files, **texts, **daemon})._replace(**changes)
 
 
 def fresh(**changes: Any) -> MachineState:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
 import functools
 import os
+import re
 import signal
+import zlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -153,6 +156,17 @@ class Moved(Machine):
 
     home: Path
 
+    def move(self, script: str) -> str:
+        """The script for that directory, and so is the unit's script that travels packed in it."""
+
+        def unpacked(found: re.Match[str]) -> str:
+            inner = zlib.decompress(base64.b64decode(found[1]), wbits=31)
+            packed = zlib.compress(inner.replace(b"/var/lib/rehost", bytes(self.home)), wbits=31)
+            return f"\n{base64.b64encode(packed).decode()}\nREHOST_SCRIPT\n"
+
+        moved = script.replace("/var/lib/rehost", str(self.home))
+        return re.sub(r"\n([A-Za-z0-9+/=]+)\nREHOST_SCRIPT\n", unpacked, moved)
+
     async def _run(
         self,
         script: str,
@@ -163,9 +177,7 @@ class Moved(Machine):
         collected: list[str] | None,
     ) -> Output:
         # A log is looked at more often: it saves most of a test's time.
-        moved = script.replace("/var/lib/rehost", str(self.home)).replace(
-            "tail -n +1 -s 0.1 ", "tail -n +1 -s 0.01 "
-        )
+        moved = self.move(script).replace("tail -n +1 -s 0.1 ", "tail -n +1 -s 0.01 ")
         return await super()._run(moved, on_line, what=what, check=check, collected=collected)
 
 

@@ -46,6 +46,8 @@ def test_slot_b_is_looked_for_first_and_without_a_file_nothing_serves() -> None:
         (proxy,) = part["handle"]
         assert proxy["upstreams"] == [{"dial": f"127.0.0.1:{port}"}]
         assert proxy["transport"]["keep_alive"] == {"enabled": False}
+        # Only what nobody took is asked again.
+        assert proxy["load_balancing"]["retry_match"] == [{"not": [{"path": ["*"]}]}]
     assert none["handle"][0]["status_code"] == 503
     assert "match" not in route("shop", [])
 
@@ -148,3 +150,8 @@ def test_a_second_app_for_every_name_is_noticed() -> None:
     assert caddy.takes_any(None, "second") == ""
     named = caddy.desired(None, caddy.route("first", (20000, 20001), ("a.example.com",)))
     assert caddy.takes_any(named, "second") == ""
+
+
+def test_caddy_is_not_asked_to_flush() -> None:
+    """It does so by itself for streams; asked to, Caddy 2.6.2 can end in a panic at a reload (decision 0017)."""
+    assert "flush_interval" not in json.dumps(caddy.route("shop", (20000, 20001), []))

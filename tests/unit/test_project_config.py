@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rehost.project.config import EXAMPLE, Gce, Host, Project, known_keys, load, parse
+from rehost.project.config import EXAMPLE, NAMED, Gce, Host, Project, known_keys, load, parse
 from rehost.project.mistakes import ConfigError
 from rehost.project.sizes import MB
 from rehost.project.toml_lines import key_lines, line_of
@@ -124,14 +124,46 @@ MISTAKES: list[tuple[str, int | None, str, str]] = [
     (SMALLEST + '[run]\nvolumes = ["data:/srv/../etc"]\n', 6, "run.volumes[0]", '"/data"'),
     (SMALLEST + '[run]\nvolumes = ["data:/data:ro"]\n', 6, "run.volumes[0]", '"/data"'),
     (SMALLEST + '[run]\nvolumes = ["a:/data", "b:/data"]\n', 6, "run.volumes", "a path of its own"),
-    (SMALLEST + '[build]\non = "here"\n', 6, "build.on", 'on = "machine"'),
-    (SMALLEST + '[build]\non = "cloud"\n', 6, "build.on", 'on = "machine"'),
+    (SMALLEST + '[build]\non = "there"\n', 6, "build.on", 'one of "machine", "here"'),
+    (SMALLEST + '[build]\non = "cloud"\n', 6, "build.on", 'one of "machine", "here"'),
+    (SMALLEST + '[build]\nimage = "Ghcr.io/Me"\n', 6, "build.image", "ghcr.io/me/app:1.2"),
+    (SMALLEST + '[build]\nimage = "me/app"\non = "here"\n', 7, "build.on", "take out on"),
     (SMALLEST + '[build]\ndockerfile = "/etc/Dockerfile"\n', 6, "build.dockerfile", "Dockerfile"),
     (SMALLEST + '[build]\nargs = { "A-B" = "1" }\n', 6, "build.args.A-B", "letters, digits"),
     (SMALLEST + "[build]\n[build.args]\nA = 1\n", 7, "build.args.A", "a string in quotes"),
     (SMALLEST + '[env]\nrequired = [\n  "A",\n  "B-C",\n]\n', 6, "env.required[1]", "letters, digits"),
     (SMALLEST + '[env]\nfiles = [".env", ".env"]\n', 6, "env.files", "remove one"),
-    (SMALLEST + '[env]\nSECRET_KEY = "s3cret-value"\n', 6, "env.SECRET_KEY", "known here: files, required"),
+    (SMALLEST + '[env]\nDATABASE_URL = "s3cret-value"\n', 6, "env.DATABASE_URL", "known here: files"),
+    (SMALLEST + "[processes]\nworker = 1\n", 6, "processes.worker", "a table"),
+    (SMALLEST + 'processes = ["worker"]\n', 5, "machine.processes", "the top of the file"),
+    (SMALLEST + "[processes.worker]\n", 5, "processes.worker.command", 'command = "python -m app.worker"'),
+    (SMALLEST + '[processes.Worker]\ncommand = "a"\n', 5, "processes.Worker", "lower-case"),
+    (SMALLEST + '[processes.web]\ncommand = "a"\n', 5, "processes.web", "[run]"),
+    (SMALLEST + '[processes.w]\ncommand = "a \'b"\n', 6, "processes.w.command", "close it"),
+    (SMALLEST + '[processes.w]\ncommand = " "\n', 6, "processes.w.command", "app.worker"),
+    (SMALLEST + '[processes.w]\ncommand = "a"\nmemry = "1GB"\n', 7, "processes.w.memry", '"memory"'),
+    (SMALLEST + '[processes.w]\ncommand = "a"\nport = 1\n', 7, "processes.w.port", "[run]"),
+    (SMALLEST + '[build]\ncommand = "a"\n', 6, "build.command", "[processes.NAME]"),
+    (
+        SMALLEST + '[processes.w]\ncommand = "a"\nschedule = "0 3 * * *"\n',
+        7,
+        "processes.w.schedule",
+        "[jobs.NAME]",
+    ),
+    (SMALLEST + "[services.redis]\n", 5, "services.redis.image", 'image = "redis:7"'),
+    (SMALLEST + '[services.redis]\nimage = "redis"\n', 6, "services.redis.image", '"redis:7"'),
+    (SMALLEST + '[services.redis]\nimage = "Redis:7"\n', 6, "services.redis.image", "looks like"),
+    (SMALLEST + '[services.web]\nimage = "redis:7"\n', 5, "services.web", "[run]"),
+    (SMALLEST + '[services.r]\nimage = "redis:7"\nenv = "A"\n', 7, "services.r.env", "a list"),
+    (SMALLEST + '[jobs.n]\ncommand = "a"\n', 5, "jobs.n.schedule", 'schedule = "0 3 * * *"'),
+    (SMALLEST + '[jobs.n]\ncommand = "a"\nschedule = "daily"\n', 7, "jobs.n.schedule", '"0 3 * * *"'),
+    (SMALLEST + '[jobs.n]\ncommand = "a"\nschedule = "0 3 * * 9"\n', 7, "jobs.n.schedule", "from 0 to 7"),
+    (
+        SMALLEST + '[jobs.n]\ncommand = "a"\nschedule = "0 3 * * *"\nmax_run = 60\n',
+        8,
+        "jobs.n.max_run",
+        "30s",
+    ),
     (SMALLEST + '[domain]\nname = "https://api.example.com"\n', 6, "domain.name", "no scheme"),
     (SMALLEST + 'domain = "api.example.com"\n', 5, "machine.domain", "the top of the file"),
     ('domain = "api.example.com"\n' + SMALLEST, 1, "domain", "a table"),
@@ -212,10 +244,13 @@ def _uncommented(text: str) -> str:
 def _example_tables() -> dict[tuple[str, ...], set[str]]:
     first, host = EXAMPLE.read_text().split("# A machine that stands already, instead")
     tables: dict[tuple[str, ...], set[str]] = {(): set()}
-    for part, provider in ((first, "gce"), (_uncommented(host.split("\n", 1)[1]), "host")):
+    for part, provider in ((_uncommented(first), "gce"), (_uncommented(host.split("\n", 1)[1]), "host")):
         for key, value in tomllib.loads(part).items():
             tables[()].add(key)
             if isinstance(value, dict):
+                if key in NAMED:
+                    tables[key, "NAME"] = {inner for one in value.values() for inner in one}
+                    continue
                 path = ("machine", provider) if key == "machine" else (key,)
                 tables[path] = set(value)
     return tables
@@ -246,7 +281,8 @@ def test_the_example_and_its_host_variant_load() -> None:
 
 def test_the_example_shows_the_defaults_where_it_says_nothing_of_its_own() -> None:
     example, plain = parse(EXAMPLE.read_text(), Path()), parse(SMALLEST, Path())
-    said = {name: getattr(example.run, name) for name in ("health", "health_host", "volumes")}
+    own = ("health", "health_host", "volumes", "watch_for", "before_release")
+    said = {name: getattr(example.run, name) for name in own}
     assert example.run == plain.run._replace(**said)
     assert isinstance(plain.machine, Gce)
     assert isinstance(example.machine, Gce)
@@ -333,11 +369,11 @@ def test_any_value_of_any_key_is_taken_or_named(place: tuple[tuple[str, ...], st
         text = re.sub(r"\[machine\](.|\n)*", "", text) if key == "machine" else text
         text = written + text
     else:
-        text += written if path[0] == "machine" else f"[{path[0]}]\n{written}"
+        text += written if path[0] == "machine" else f"[{'.'.join(path).lower()}]\n{written}"
     try:
         parse(text, Path())
     except ConfigError as wrong:
-        named = ".".join((*path[:1], key))
+        named = ".".join((*path[:1], "name" if "NAME" in path else key))
         assert all(one.key.startswith(named) for one in wrong.mistakes if one.line), wrong
 
 

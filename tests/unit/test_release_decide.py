@@ -5,8 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from machine_state import APP, container, fresh, image, releases, serving
 from rehost.machine.bootstrap import ACTION as BOOTSTRAP
@@ -193,37 +191,6 @@ def test_the_free_slot(slot: str, free: str) -> None:
     assert decide.free_slot(None) == "a"
 
 
-# -- pruning -----------------------------------------------------------------------------------------------
-
-STATES = st.lists(st.sampled_from(["live", "replaced", "failed", "prepared"]), max_size=12)
-
-
-@given(STATES, st.integers(0, 12), st.integers(1, 6))
-def test_what_is_pruned(states: list[str], current: int, keep: int) -> None:
-    state = fresh(releases=releases(states), current=min(current, len(states)))
-    next_one = decide.next_number(state)
-    gone = decide.to_prune(state, keep, next_one)
-    left = {release.number for release in state.releases} - set(gone)
-    # Never the one that serves, nor the next.
-    assert {state.current, next_one}.isdisjoint(gone)
-    # What is left beside these two served once, and is newer than all that served and went.
-    others = left - {state.current}
-    assert all(states[n - 1] in ("live", "replaced") for n in others)
-    served = [n for n in gone if states[n - 1] in ("live", "replaced")]
-    assert all(old < new for old in served for new in others)
-    # No more than `keep` with the next one, unless the one that serves makes it two; and no fewer than there are.
-    assert len(left) + 1 <= max(keep, 2)
-    if served:
-        assert len(left) + 1 >= keep
-    assert decide.to_prune(state._replace(releases=state.releases), keep, next_one) == gone
-
-
-def test_releases_that_never_served_go_first() -> None:
-    state = fresh(releases=releases(["replaced", "replaced", "failed", "prepared", "live"]), current=5)
-    assert decide.to_prune(state, 4, 6) == [3, 4]
-    assert decide.to_prune(state, 1, 6) == [1, 2, 3, 4]
-
-
 # -- returning ---------------------------------------------------------------------------------------------
 
 KEPT = fresh(releases=releases(["replaced", "failed", "replaced", "live", "prepared"]), current=4)
@@ -270,31 +237,3 @@ def test_what_differs_between_two_kept_releases() -> None:
     assert [c.field for c in decide.between(old, new)] == ["code", "env PORT", "env SECRET_KEY"]
     assert decide.between(old, old) == []
     assert decide.between({}, {}) == []
-
-
-# -- room --------------------------------------------------------------------------------------------------
-
-MIB = 2**20
-
-
-@pytest.mark.parametrize(
-    ("memory", "available", "swap_free", "disk_free", "word"),
-    [
-        (1024 * MIB, 300 * MIB, 2048 * MIB, 10**10, ""),
-        (1024 * MIB, 300 * MIB, 400 * MIB, 10**10, ""),
-        (1024 * MIB, 300 * MIB, 399 * MIB, 10**10, "memory"),
-        (2048 * MIB, 100 * MIB, 0, 10**10, ""),  # 2 GB and more are not asked
-        (1024 * MIB, 900 * MIB, 0, 2 * 2**30 - 1, "room"),
-        (8192 * MIB, 4096 * MIB, 0, 2 * 2**30, ""),
-    ],
-)
-def test_room_for_a_build(memory: int, available: int, swap_free: int, disk_free: int, word: str) -> None:
-    state = fresh(memory=memory, memory_available=available, swap_free=swap_free, disk_free=disk_free)
-    if not word:
-        decide.check_room(state, "release 1")
-        return
-    with pytest.raises(Refused) as refused:
-        decide.check_room(state, "release 1")
-    assert f"not enough {word} to build" in refused.value.what
-    assert refused.value.serving == "release 1"
-    assert "rehost.toml" in refused.value.cure

@@ -45,12 +45,18 @@ async def test_which_release_serves_is_for_the_machine_to_say(tmp_path: Path) ->
         live(opened, b=4)
         await show(opened, order(lines=5, since="2h"), lines.append)
         await show(opened, order(number=2), lines.append)
+        await show(opened, order(process="worker"), lines.append)
+        await show(opened, order(process="$(id)", number=2), lines.append)
+        await show(opened, order(service="redis"), lines.append)
         assert (tmp_path / "calls").read_text().splitlines() == [
             f"logs --tail=200 {APP}-3",
             f"logs --tail=5 --since=2h {APP}-4",
             f"logs --tail=200 {APP}-2",
+            f"logs --tail=200 {APP}-4.worker",
+            f"logs --tail=200 {APP}-2.$(id)",
+            f"logs --tail=200 {APP}.redis",
         ]
-        assert opened.execs == 4
+        assert opened.execs == 7
 
 
 @asynced

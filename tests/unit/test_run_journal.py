@@ -35,7 +35,7 @@ def test_a_run_reads_back(tmp_path: Path) -> None:
     path = written(tmp_path, "env set")
     assert path == tmp_path / ".rehost/journal/20270115T080000.250Z-env-set.jsonl"
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
-    assert (tmp_path / ".rehost/.gitignore").read_text() == "*\n"
+    assert (tmp_path / ".rehost/.gitignore").read_text() == "*\n!/hooks/\n!/hooks/**\n"
     (run,) = runs(tmp_path)
     assert (run.command, run.start, run.seconds, run.result) == ("env set", NOON, 4.0, "done")
     assert [event.kind for event in run.events] == ["run-start", "start", "end", "run-end"]

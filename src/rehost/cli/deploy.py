@@ -8,8 +8,9 @@ from rehost.cli.session import Session, common
 
 
 @click.command(epilog="Example: rehost deploy")
+@click.option("--yes", is_flag=True, help="Don't ask before a service is deleted.")
 @common(journal=True)
-async def command(session: Session) -> int:
+async def command(session: Session, yes: bool) -> int:
     """Release the code and environment of this directory on the machine that `rehost up` made.
 
     Leaves the cloud and the machine's own state alone: where these are not as they must be, it refuses.
@@ -21,7 +22,6 @@ async def command(session: Session) -> int:
     from rehost.cli.site import site
     from rehost.machine import bootstrap
     from rehost.project import config
-    from rehost.release import decide
     from rehost.run.errors import Refused
     from rehost.run.plan import Plan
 
@@ -39,11 +39,13 @@ async def command(session: Session) -> int:
                 serving=here.serving,
                 cure="`rehost plan` shows it, `rehost up` puts it right and releases as well.",
             )
-        plan = Plan.of(decide.plan(making.release_desired(wanted, here), state))
+        wanted = await making.resolved(session, here, wanted)
+        plan = Plan.of(making.release_actions(here, wanted))
         if not plan:
             return making.unchanged(session, here)
         from rehost.cli import doing
 
         session.show_plan(plan)
-        await session.apply(plan, doing.machine_doers(here, wanted))
+        session.confirm(plan, yes)
+        await session.apply(plan, doing.release_doers(session, here, wanted))
         return await doing.tell(session, here)

@@ -7,9 +7,12 @@ import getpass
 import socket
 import subprocess
 import time
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Final
 
+from rehost.cli import hooking, imaging, reaching, serving
 from rehost.cli.making import (
     CONNECT,
     Wanted,
@@ -17,6 +20,7 @@ from rehost.cli.making import (
     connecting,
     machine_actions,
     release_desired,
+    resolved,
     settle,
     state_of,
 )
@@ -28,7 +32,7 @@ from rehost.cloud.observe import observe
 from rehost.edge import answer
 from rehost.machine import bootstrap
 from rehost.machine.ssh import MachineError
-from rehost.release import build, decide, mend, ship, switch
+from rehost.release import build, decide, local_build, mend, prune, ship, switch
 from rehost.release.container import Revision
 from rehost.run.engine import Doer, Doing
 from rehost.run.errors import Exit, RehostError
@@ -45,6 +49,8 @@ async def make(session: Session, here: Site, wanted: Wanted, announced: Plan) ->
 
     The machine is read anew before its part is done, so that the doers work from what is really there.
     """
+    if wanted.project.build.on == "here" and any(action.id == decide.BUILD for action in announced.actions):
+        await asyncio.to_thread(local_build.look)  # before anything is made that costs money
     in_cloud = cloud_actions(here)
     if in_cloud and here.client is not None and here.cloud is not None and here.observed is not None:
         doers = cloud_doers.doers(here.client, here.cloud, here.observed)
@@ -55,11 +61,13 @@ async def make(session: Session, here: Site, wanted: Wanted, announced: Plan) ->
     if here.state is None:
         await session.apply(Plan.of([connecting()]), {CONNECT: lambda doing: _connect(here, doing)})
     await settle(session, here)
+    if not wanted.digest:
+        wanted = await resolved(session, here, wanted)
     plan = Plan.of(machine_actions(here, wanted))
     if plan and {action.id for action in plan.actions} - {action.id for action in announced.actions}:
         # What the machine shows now needs more than was announced.
         session.show_plan(plan)
-    await session.apply(plan, machine_doers(here, wanted))
+    await session.apply(plan, release_doers(session, here, wanted))
 
 
 async def _connect(here: Site, doing: Doing) -> None:
@@ -84,6 +92,13 @@ async def _connect(here: Site, doing: Doing) -> None:
         await asyncio.gather(watching, return_exceptions=True)
 
 
+def release_doers(session: Session, here: Site, wanted: Wanted) -> dict[str, Doer]:
+    """The doers of everything on the machine, with the project's hooks around those of a release."""
+    number = decide.next_number(state_of(here))
+    doers = machine_doers(here, wanted)
+    return hooking.around(session, here, doers, number, lambda: revision(wanted.project.directory))
+
+
 def machine_doers(here: Site, wanted: Wanted) -> dict[str, Doer]:
     """The doers of everything on the machine."""
     app = wanted.project.app
@@ -94,6 +109,7 @@ def machine_doers(here: Site, wanted: Wanted) -> dict[str, Doer]:
 
     async def send(doing: Doing) -> None:
         machine = await here.connect(doing.progress)
+        await _room(here, doing, prune.BUILD_DISK)
         sent = await ship.ship(
             machine,
             wanted.context,
@@ -106,8 +122,11 @@ def machine_doers(here: Site, wanted: Wanted) -> dict[str, Doer]:
 
     async def construct(doing: Doing) -> None:
         nonlocal image
+        if wanted.project.build.on == "here":
+            await imaging.build_here(here, wanted, doing)
+            return
         machine = await here.connect(doing.progress)
-        decide.check_room(state_of(here), here.serving)
+        prune.check_memory(state_of(here), here.serving)
         image = await build.build(
             machine,
             app=app,
@@ -118,7 +137,18 @@ def machine_doers(here: Site, wanted: Wanted) -> dict[str, Doer]:
             say=doing.progress,
             log=doing.log,
             note=doing.note,
+            by=whoami(),
         )
+
+    async def send_image(doing: Doing) -> None:
+        nonlocal image
+        await _room(here, doing, prune.BUILD_DISK)
+        image = await imaging.send_image(here, wanted, doing, whoami())
+
+    async def pull(doing: Doing) -> None:
+        nonlocal image
+        await _room(here, doing, prune.BUILD_DISK)
+        image = await imaging.pull_image(here, wanted, doing)
 
     async def release(doing: Doing) -> None:
         machine = await here.connect(doing.progress)
@@ -126,35 +156,73 @@ def machine_doers(here: Site, wanted: Wanted) -> dict[str, Doer]:
         desired = release_desired(wanted, here)
         number = decide.next_number(state)
         use = image or decide.built_image(state, desired.context)
+        await _room(here, doing, prune.RELEASE_DISK, use)
         prepare_it = switch.prepare_script(desired, state, number, use, revision(wanted.project.directory))
         seen = await switch.switch(
             machine,
-            switch.order_for(desired, state, number, use),
+            replace(switch.order_for(desired, state, number, use), by=whoami()),
             prepare=prepare_it,
             serving=here.serving,
             say=doing.progress,
             log=doing.log,
         )
         here.released = seen.live
-        doing.note(f"release {seen.live} serves; {desired.settings.health} answers {seen.answer}")
+        switch.tell(seen, desired.settings, doing)
 
     async def routes(doing: Doing) -> None:
         machine = await here.connect(doing.progress)
         await mend.load_routes(machine, decide.proxy_config(release_desired(wanted, here), state_of(here)))
+
+    async def prove(doing: Doing) -> None:
+        await reaching.prove(here, wanted, doing)
 
     async def tidy(doing: Doing) -> None:
         machine = await here.connect(doing.progress)
         names = decide.leftovers(state_of(here), app)
         await mend.stop_containers(machine, names, wanted.project.run.stop_grace)
 
+    async def hold(doing: Doing) -> None:
+        machine = await here.connect(doing.progress)
+        run = wanted.project.run
+        await mend.hold(machine, app, state_of(here).current, run.stop_grace, doing.progress)
+
     return {
         bootstrap.ACTION: prepare,
         decide.SHIP: send,
         decide.BUILD: construct,
-        decide.RELEASE: release,
+        decide.SEND: send_image,
+        decide.PULL: pull,
+        decide.RELEASE: partial(_with_ports, here, release),
         decide.ROUTES: routes,
         decide.TIDY: tidy,
+        reaching.PROVE: prove,
+        decide.HOLD: hold,
+        **serving.doers(here, wanted),
     }
+
+
+async def _room(here: Site, doing: Doing, need: int, image: str = "") -> None:
+    """Makes room on the machine's disk for so many bytes. image: one that the next release uses. Raises Refused."""
+    await prune.make_room(
+        await here.connect(doing.progress),
+        app=here.project.app,
+        state=state_of(here),
+        keep=here.project.run.keep,
+        need=need,
+        image=image,
+        serving=here.serving,
+        note=doing.note,
+    )
+
+
+async def _with_ports(here: Site, release: Doer, doing: Doing) -> None:
+    """A release that chooses its ports anew when another app of the machine was first with them."""
+    try:
+        await release(doing)
+    except switch.PortsTaken as taken:
+        doing.progress(taken.what)
+        await here.probe()
+        await release(doing)
 
 
 async def _bootstrap(here: Site, doing: Doing) -> None:

@@ -3,10 +3,22 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import click
 
 from rehost.cli.session import Session, common
+from rehost.run.events import Json
+from rehost.run.plan import Change
+
+if TYPE_CHECKING:
+    from rehost.project.config import Project
+    from rehost.run.secret import Secret
+
+
+# A change of the environment takes effect by a new release, as everything else does.
+_NEXT = "The app has it after `rehost deploy`; `rehost env diff` shows what it does not have yet."
 
 
 @click.group(epilog="Example: rehost env diff")
@@ -36,7 +48,8 @@ async def list_(session: Session) -> None:
 async def set_(session: Session, name: str) -> None:
     """Set the variable NAME to what is typed at the prompt, or comes on standard input.
 
-    It changes in the file that it stands in, else in the last of the env files. `rehost up` then releases it.
+    It changes in the file that it stands in, else in the last of the env files, and the app does not see it yet:
+    `rehost deploy` then makes a release of it, and does not build code again that has not changed.
     """
     from rehost.project import config, dotenv
     from rehost.run.errors import UsageError
@@ -57,7 +70,7 @@ async def set_(session: Session, name: str) -> None:
     session.bus.scrubber.add([Secret(value)])
     file = _file_of(project, name)
     changed = dotenv.write(project.directory / file, {name: Secret(value)})
-    session.out(f"{name} is {'set in' if changed else 'as it was in'} {file}. `rehost up` releases it.")
+    session.out(f"{name} is {'set in' if changed else 'as it was in'} {file}. {_NEXT}")
     session.result(changed=changed, file=file)
 
 
@@ -75,9 +88,7 @@ async def unset(session: Session, name: str) -> int:
         if (project.directory / file).exists() and dotenv.write(project.directory / file, {name: None})
     ]
     session.out(
-        f"{name} is gone from {', '.join(changed)}. `rehost up` releases it."
-        if changed
-        else f"{name} stands in no env file."
+        f"{name} is gone from {', '.join(changed)}. {_NEXT}" if changed else f"{name} stands in no env file."
     )
     session.result(changed=bool(changed), files=list(changed))
     return 0
@@ -86,42 +97,83 @@ async def unset(session: Session, name: str) -> int:
 @command.command(epilog="Example: rehost env diff")
 @common()
 async def diff(session: Session) -> int:
-    """Compare the env files here with the release that serves, by name. Ends with 1 when they differ."""
+    """Compare the env files here with the release that serves, by name. Ends with 1 when they differ.
+
+    Where [source] in rehost.toml names a service at Render and RENDER_API_KEY is set, it is compared, too; what
+    differs there does not count for the exit code, since a moved app has addresses of its own.
+    """
     from rehost.cli import making
     from rehost.cli.site import site
-    from rehost.project import config
+    from rehost.project import config, dotenv
     from rehost.release import decide
     from rehost.release.container import environment_changes, fingerprints
 
     project = config.load(session.directory)
     values = making.read_values(session, project)
-    values = making.with_platform(project, values, making.read_context(project))
+    read = making.read_context(project)
+    values = making.with_platform(project, values, read)
+    files = making.read_files(session, project, read)
     async with site(project) as here:
         session.progress("reading the machine")
         await here.reach_only()
         now = decide.current(making.state_of(here))
     record = now.record if now else {}
-    changes = environment_changes(record.get("env", {}), fingerprints(values, str(record.get("salt", ""))))
+    salt = str(record.get("salt", ""))
+    changes = environment_changes(record.get("env", {}), fingerprints(values, salt))
+    changes += environment_changes(record.get("files", {}), fingerprints(files, salt), "secret file")
     for change in changes:
-        name = change.field.removeprefix("env ")
-        sign = "+" if change.before is None else "-" if change.after is None else "~"
-        session.out(f"{sign} {name}")
+        session.out(_line(change))
     if not changes:
         session.out(f"The env files say what release {now.number if now else 0} has.")
-    session.result(
-        changes=[
-            {"name": c.field.removeprefix("env "), "before": c.before, "after": c.after} for c in changes
-        ]
-    )
+    else:
+        session.out("(+ only in the files here, - only in the release, ~ another value)")
+    at_render = await _against_render(session, project, dotenv.read_env(project).values)
+    for change in at_render or ():
+        session.out(f"at Render: {_line(change)}")
+    if at_render == []:
+        session.out("Render has the same.")
+    session.result(changes=_as_json(changes), at_render=None if at_render is None else _as_json(at_render))
     return 1 if changes else 0
 
 
-def _file_of(project: object, name: str) -> str:
+def _line(change: Change) -> str:
+    sign = "+" if change.before is None else "-" if change.after is None else "~"
+    return f"{sign} {change.field.removeprefix('env ')}"
+
+
+def _as_json(changes: list[Change]) -> list[Json]:
+    return [{"name": c.field.removeprefix("env "), "before": c.before, "after": c.after} for c in changes]
+
+
+async def _against_render(
+    session: Session, project: Project, values: Mapping[str, Secret]
+) -> list[Change] | None:
+    """What the env files have otherwise than Render; None when Render is not to be asked."""
+    import os
+
+    if project.source.render is None:
+        return None
+    from rehost.release.container import environment_changes, fingerprints
+    from rehost.source import render_export
+    from rehost.source.render_api import Render, key_of
+
+    key = key_of(os.environ, ask_keyring=False)
+    if key is None:
+        return None
+    session.bus.scrubber.add([key])
+    async with Render(key, progress=session.progress) as api:
+        session.progress("asking Render for the service's variables")
+        service = await render_export.find(api, project.source.render)
+        live = await render_export.export(api, service, session.progress)
+    session.bus.scrubber.add(live.secrets)
+    return environment_changes(fingerprints(live.effective, ""), fingerprints(values, ""))
+
+
+def _file_of(project: Project, name: str) -> str:
     from rehost.project import dotenv
-    from rehost.project.config import Project
     from rehost.run.errors import UsageError
 
-    if not isinstance(project, Project) or not project.env.files:
+    if not project.env.files:
         raise UsageError("rehost.toml names no env file.", cure='Add files = [".env.prod"] under [env].')
     for file in reversed(project.env.files):
         path = project.directory / file

@@ -17,9 +17,18 @@ from rehost.cli.session import Session, common
     "--lines", "-n", default=200, show_default=True, help="How many of the last lines to begin with."
 )
 @click.option("--release", "number", type=int, help="Of this release. [default: the one that serves]")
+@click.option("--process", default="", metavar="NAME", help="Of this process. [default: the web process]")
+@click.option("--service", default="", metavar="NAME", help="Of this service instead.")
 @common()
 async def command(
-    session: Session, follow: bool, since: str | None, pattern: str | None, lines: int, number: int | None
+    session: Session,
+    follow: bool,
+    since: str | None,
+    pattern: str | None,
+    lines: int,
+    number: int | None,
+    process: str,
+    service: str,
 ) -> None:
     """Show the app's log. Values of secrets are masked."""
     from rehost.cli import making
@@ -36,7 +45,15 @@ async def command(
             cure="Put a backslash before characters with a meaning of their own, such as ( [ and *.",
         ) from None
     project = config.load(session.directory)
-    order = logs.Order(project.app, follow=follow, since=since or "", lines=lines, number=number)
+    order = logs.Order(
+        project.app,
+        follow=follow,
+        since=since or "",
+        lines=lines,
+        number=number,
+        process=process,
+        service=service,
+    )
     making.learn_secrets(session, project)
     async with site(project) as here:
         machine = await here.connect(session.progress)

@@ -28,6 +28,7 @@ SECTIONS: Mapping[str, Mapping[str, Entry]] = {
         "check": Entry("rehost.cli.check:command", "Is everything in place? Every finding with its cure."),
         "plan": Entry("rehost.cli.plan:command", "Show what would change."),
         "up": Entry("rehost.cli.up:command", "Make it so: machine, build, release."),
+        "atlas": Entry("rehost.cli.atlas:command", "Let the machine in at MongoDB Atlas."),
         "record": Entry("rehost.cli.record:command", "Write the record of the move."),
     },
     "Run": {
@@ -36,6 +37,7 @@ SECTIONS: Mapping[str, Mapping[str, Entry]] = {
         "health": Entry("rehost.cli.health:command", "Ask the app's health check, from the machine."),
         "logs": Entry("rehost.cli.logs:command", "Show the app's log."),
         "exec": Entry("rehost.cli.exec:command", "Run a command in the app's container."),
+        "jobs": Entry("rehost.cli.jobs:command", "List the scheduled jobs, and run one now."),
         "ssh": Entry("rehost.cli.ssh:command", "Open a shell on the machine."),
         "history": Entry("rehost.cli.history:command", "List the releases."),
         "rollback": Entry("rehost.cli.rollback:command", "Return to an earlier release."),

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 from collections.abc import Mapping
-from typing import Final, NamedTuple
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from rehost.cli.session import Session
 from rehost.cli.site import Site
@@ -15,20 +17,32 @@ from rehost.project import dotenv, platform
 from rehost.project.config import Project
 from rehost.release import context, decide
 from rehost.release.container import Settings, environment
+from rehost.release.jobs import Job
+from rehost.release.processes import Process
+from rehost.release.services import Service
 from rehost.run.errors import Exit, RehostError, UsageError
 from rehost.run.plan import Action, Plan
 from rehost.run.secret import Secret
+
+if TYPE_CHECKING:
+    from rehost.release import registry
 
 CONNECT: Final = "machine/connect"
 LATER: Final = "machine/later"
 
 
 class Wanted(NamedTuple):
-    """What should serve, as far as this computer alone can tell."""
+    """What should serve, as far as this computer alone can tell.
+
+    digest: of a prebuilt image, as the registry told. login: what the registry is told in turn.
+    """
 
     project: Project
     values: Mapping[str, Secret]
     context: context.Context
+    files: Mapping[str, Secret] = MappingProxyType({})
+    digest: str = ""
+    login: registry.Login | None = None
 
 
 def read_values(session: Session, project: Project) -> Mapping[str, Secret]:
@@ -74,6 +88,8 @@ def learn_secrets(session: Session, project: Project) -> None:
 
 
 def read_context(project: Project) -> context.Context:
+    if project.build.image:
+        return context.Context(project.directory, (), b"")  # nothing is built
     return context.read(
         project.directory,
         context=project.build.context,
@@ -83,11 +99,43 @@ def read_context(project: Project) -> context.Context:
     )
 
 
+def services_of(project: Project, values: Mapping[str, Secret]) -> dict[str, Service]:
+    """Raises UsageError when a service is to get a variable that the app does not have."""
+    found = {}
+    for name, one in project.services.items():
+        for variable in one.env:
+            if variable not in values:
+                raise UsageError(
+                    f"service {name} is to get the variable {variable}, and there is none.",
+                    where=f"rehost.toml, [services.{name}] env",
+                    cure=f"Add it with `rehost env set {variable}`.",
+                )
+        given = {variable: values[variable] for variable in one.env}
+        found[name] = Service(one.image, one.command or "", one.memory, one.volumes, one.health or "", given)
+    return found
+
+
 async def read_wanted(session: Session, project: Project) -> Wanted:
     """Reads env files and build context. Raises UsageError or Refused before anything is touched."""
+    if (project.directory / ".rehost/hooks").exists():
+        from rehost.release import hooks  # most projects have none
+
+        hooks.find(project.directory)  # one that cannot be run is told before anything is touched
     values = read_values(session, project)
     read = await asyncio.to_thread(read_context, project)
-    return Wanted(project, with_platform(project, values, read), read)
+    return Wanted(project, with_platform(project, values, read), read, read_files(session, project, read))
+
+
+def read_files(session: Session, project: Project, read: context.Context) -> Mapping[str, Secret]:
+    """The container's secret files, masked from here on. Raises UsageError, or Refused for one in the image."""
+    if not project.env.secret_files:
+        return {}
+    from rehost.project import secret_files  # most apps have none
+
+    found = secret_files.read(project)
+    session.bus.scrubber.add(secret_files.texts(found))
+    secret_files.refuse_shipped(project, {entry.path for entry in read.entries})
+    return found
 
 
 def settings_of(project: Project) -> Settings:
@@ -101,19 +149,45 @@ def settings_of(project: Project) -> Settings:
         health_deadline=run.health_deadline,
         memory=run.memory,
         stop_grace=run.stop_grace,
+        drain=run.drain,
+        watch_for=run.watch_for,
+        before_release=run.before_release,
+        before_release_limit=run.before_release_limit,
+        exclusive=run.exclusive,
         volumes=run.volumes,
+        processes={
+            name: Process(one.command, one.memory or run.memory) for name, one in project.processes.items()
+        },
+        network=bool(project.services),
+        jobs={
+            name: Job(one.command, one.schedule, one.max_run, one.memory or run.memory)
+            for name, one in project.jobs.items()
+        },
     )
 
 
 def release_desired(wanted: Wanted, here: Site) -> decide.Desired:
     return decide.Desired(
         app=wanted.project.app,
-        context=wanted.context.digest,
+        context=wanted.digest if wanted.project.build.image else wanted.context.digest,
         values=wanted.values,
         settings=settings_of(wanted.project),
         hosts=here.hosts,
         keep=wanted.project.run.keep,
+        files=wanted.files,
+        build=wanted.project.build.on,
+        image=wanted.project.build.image or "",
+        services=services_of(wanted.project, wanted.values),
     )
+
+
+async def resolved(session: Session, here: Site, wanted: Wanted) -> Wanted:
+    """With the digest of a prebuilt image, which the registry is asked for by way of the machine."""
+    if not wanted.project.build.image:
+        return wanted
+    from rehost.cli import imaging  # most apps are built
+
+    return await imaging.resolve(session, here, wanted)
 
 
 def cloud_actions(here: Site) -> list[Action]:
@@ -123,7 +197,17 @@ def cloud_actions(here: Site) -> list[Action]:
 
 
 def machine_actions(here: Site, wanted: Wanted) -> list[Action]:
-    return [*bootstrap.plan(here.state), *decide.plan(release_desired(wanted, here), here.state)]
+    return [*bootstrap.plan(here.state), *release_actions(here, wanted)]
+
+
+def release_actions(here: Site, wanted: Wanted) -> list[Action]:
+    """The release's own, with a login to each database that it names anew."""
+    actions = decide.plan(release_desired(wanted, here), here.state)
+    if not actions:
+        return actions
+    from rehost.cli import reaching  # nothing to release: nothing to try
+
+    return reaching.before(actions, wanted, here.state)
 
 
 def whole_plan(here: Site, wanted: Wanted) -> Plan:
@@ -156,8 +240,19 @@ async def settle(session: Session, here: Site) -> None:
         unit = f"rehost-{app}-{kind}.service"
         if here.state is not None and here.machine is not None and here.state.unit(unit).running:
             session.note(f"a {kind} runs on the machine already; following it")
-            await units.follow(here.machine, unit, f"/var/lib/rehost/{app}/{kind}", session.progress)
+            line = functools.partial(_followed, session, kind)
+            await units.follow(here.machine, unit, f"/var/lib/rehost/{app}/{kind}", line)
             await here.probe()
+
+
+def _followed(session: Session, kind: str, line: str) -> None:
+    """A line of work that somebody else began: who, and how far it is."""
+    from rehost.release.history import holder  # seldom
+
+    if said := holder(line):
+        session.note(f"the {kind} is {said}")
+    else:
+        session.progress(line.removeprefix("@step ").removeprefix("@try "))
 
 
 def state_of(here: Site) -> MachineState:

@@ -28,6 +28,7 @@ async def command(session: Session) -> None:
     async with site(project, arriving) as here:
         session.progress("reading the cloud and the machine")
         await here.look()
+        wanted = await making.resolved(session, here, wanted)
         plan = making.whole_plan(here, wanted)
         # What was asked for is shown with --quiet too.
         session.out(show.plan_text(plan, colour=show.colours(sys.stdout)))

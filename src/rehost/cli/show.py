@@ -95,7 +95,7 @@ class Plain:
                 said = self._said.get(event.action)
                 word = "..." if self._verbose or said is None or event.time - said >= QUIET_GAP else ""
             case "log":
-                word = "|" if self._verbose else ""
+                word = "|" if self._verbose or event.data.get("shown") else ""
             case "note" | "warning":
                 word = "" if event.data.get("listed") else event.kind
             case "end":

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
 import click
 
 from rehost.cli import show
 from rehost.cli.session import Session, common
+
+if TYPE_CHECKING:
+    from rehost.machine.probe import MachineState
 
 
 @click.command(epilog="Example: rehost status --json")
@@ -47,6 +53,8 @@ async def command(session: Session) -> int:
             if state.unit(f"rehost-{project.app}-{kind}.service").running
         ]
         left = [] if busy else decide.leftovers(state, project.app)
+        draining = decide.draining(state, project.app)
+        beside, services = processes_of(state, project.app), services_of(state, project.app)
     where = f"{instance.machine_type} in {instance.zone}, " if instance else ""
     gib = 2**30
     session.out(f"machine   {here.address}: {where}{state.os_name}, up {_span(state.uptime)}")
@@ -75,8 +83,11 @@ async def command(session: Session) -> int:
             f"health    {project.run.health} answers {health.status or 'nothing'} "
             f"in {health.seconds * 1000:.0f} ms  {show.clean(health.text)}"
         )
+    tell_beside(session, beside, services)
     for kind in busy:
         session.out(f"now       a {kind} is under way; `rehost up` follows it")
+    if draining:
+        session.out("now       the release before it is finishing its requests")
     for change in drift:
         session.warning(f"{change.field} is not as it must be; `rehost up` puts it right")
     for name in left:
@@ -89,6 +100,8 @@ async def command(session: Session) -> int:
         address=here.address,
         release=state.current,
         container=container.status if container else None,
+        processes=dict(beside),
+        services=dict(services),
         health={"status": health.status, "seconds": health.seconds} if health else None,
         healthy=healthy,
         drift=[change.field for change in drift],
@@ -96,6 +109,33 @@ async def command(session: Session) -> int:
         disk_free=state.disk_free,
     )
     return 0 if healthy else 1
+
+
+def processes_of(state: MachineState, app: str) -> dict[str, str]:
+    """What Docker says of each process beside the release that serves."""
+    record = state.release(state.current)
+    names = record.record["settings"].get("processes", {}) if record is not None else {}
+    found = {name: state.part(app, state.current, f"process:{name}") for name in names}
+    return {name: one.status if one else "it has no container" for name, one in found.items()}
+
+
+def services_of(state: MachineState, app: str) -> dict[str, str]:
+    """What Docker says of each service."""
+    found = {name: state.part(app, 0, f"service:{name}") for name in state.services}
+    return {name: one.status if one else "it has no container" for name, one in found.items()}
+
+
+def tell_beside(session: Session, processes: Mapping[str, str], services: Mapping[str, str]) -> None:
+    for name, says in services.items():
+        session.out(f"service   {name}: {says}")
+        if not says.startswith("Up") or says.endswith("(unhealthy)"):
+            session.warning(f"service {name} is not well; `rehost logs --service {name}` tells why")
+    for name, says in processes.items():
+        session.out(f"process   {name}: {says}")
+        if not says.startswith("Up"):
+            session.warning(
+                f"process {name} does not run; `rehost logs --process {name}` tells why, `rehost up` starts it"
+            )
 
 
 def _span(seconds: float) -> str:

@@ -90,7 +90,7 @@ class Terminal:
             case "progress":
                 self._progress(event)
             case "log":
-                if self._verbose:
+                if self._verbose or (event.data.get("shown") and not self._quiet):
                     return Text(f"  │ {clean(event.text)}", style="dim")
                 log.append((event.action, clean(event.text)))
             case "note":

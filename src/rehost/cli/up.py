@@ -29,6 +29,7 @@ async def command(session: Session, yes: bool) -> int:
         session.progress("reading the cloud and the machine")
         await here.look()
         await making.settle(session, here)
+        wanted = await making.resolved(session, here, wanted)
         plan = making.whole_plan(here, wanted)
         if not plan:
             await making.wake(session, here)

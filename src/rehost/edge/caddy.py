@@ -42,8 +42,16 @@ def route(app: str, ports: tuple[int, int], hosts: Sequence[str]) -> dict[str, A
                     # One connection a request: those that are open are those in flight, so that draining can
                     # count them, and none is reused in the instant in which the app closes it.
                     "transport": {"protocol": "http", "keep_alive": {"enabled": False}},
-                    # Streams and server-sent events pass as they come.
-                    "flush_interval": -1,
+                    # Where nobody takes the connection, the request has not gone out and may wait: Docker holds the
+                    # local ports, and lets them go for a second when it starts anew. What has gone out is not sent
+                    # again. Shorter than the patience of release.sh, which asks through here, too.
+                    # No "flush_interval": what has no length, and server-sent events, pass as they come without it,
+                    # and with -1 Caddy 2.6.2 ends in a panic when it is reloaded while it connects to the app.
+                    "load_balancing": {
+                        "try_duration": "4s",
+                        "try_interval": "100ms",
+                        "retry_match": [{"not": [{"path": ["*"]}]}],
+                    },
                 }
             ],
             "terminal": True,

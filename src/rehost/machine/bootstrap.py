@@ -18,11 +18,14 @@ ACTION: Final = "machine/bootstrap"
 WHAT: Final = "Docker, Caddy, swap and security upgrades on the machine"
 SWAP_FILE: Final = "/var/lib/rehost/swap"
 DAEMON_FILE: Final = "/etc/docker/daemon.json"
+BUILD_CACHE: Final = 2 * 2**30
 # Ten files of 10 MB a container: a chatty app can't fill the disk. live-restore: containers outlive the daemon.
 DAEMON: Final[dict[str, Any]] = {
     "live-restore": True,
     "log-driver": "json-file",
     "log-opts": {"max-size": "10m", "max-file": "10"},
+    # BuildKit drops what of its cache goes beyond this, a moment after a build.
+    "builder": {"gc": {"enabled": True, "defaultKeepStorage": f"{BUILD_CACHE >> 30}GB"}},
 }
 TEXTS: Final = {
     "/etc/apt/apt.conf.d/20auto-upgrades": (
@@ -31,8 +34,11 @@ TEXTS: Final = {
     "/etc/systemd/journald.conf.d/rehost.conf": "[Journal]\nStorage=persistent\nSystemMaxUse=200M",
     # A laptop that vanished lets go of its locks within a minute.
     "/etc/ssh/sshd_config.d/60-rehost.conf": "ClientAliveInterval 15\nClientAliveCountMax 4",
-    # Swap is for the build's peak, not for the serving app.
-    "/etc/sysctl.d/90-rehost.conf": "vm.swappiness = 10",
+    # Swap is for the build's peak, not for the serving app. When Caddy is given new routes it closes a listening socket
+    # beside which the next one is open already: who waits in the old one's queue goes over, instead of being reset.
+    "/etc/sysctl.d/90-rehost.conf": "vm.swappiness = 10\nnet.ipv4.tcp_migrate_req = 1",
+    # Debian's unit stays down after a crash, and every app of the machine with it.
+    "/etc/systemd/system/caddy-api.service.d/rehost.conf": "[Service]\nRestart=on-failure\nRestartSec=1",
 }
 
 
@@ -59,7 +65,10 @@ def daemon_json(present: bytes | None) -> str:
     options = found.get("log-opts")
     if found.get("log-driver", DAEMON["log-driver"]) != DAEMON["log-driver"] or not isinstance(options, dict):
         options = {}  # another driver's options would keep Docker from starting
-    merged = {**found, **DAEMON, "log-opts": {**options, **DAEMON["log-opts"]}}
+    builder = found.get("builder")
+    # Whoever bounds the build cache in their own way has bounded it.
+    builder = {**DAEMON["builder"], **(builder if isinstance(builder, dict) else {})}
+    merged = {**found, **DAEMON, "log-opts": {**options, **DAEMON["log-opts"]}, "builder": builder}
     if present is not None and merged == found:
         return present.decode(errors="replace").removesuffix("\n")
     return json.dumps(merged, indent=2, sort_keys=True)
@@ -75,6 +84,7 @@ def _script(daemon: str, *, keep_daemon: bool) -> str:
         "JOURNALD": TEXTS["/etc/systemd/journald.conf.d/rehost.conf"],
         "SSHD": TEXTS["/etc/ssh/sshd_config.d/60-rehost.conf"],
         "SYSCTL": TEXTS["/etc/sysctl.d/90-rehost.conf"],
+        "CADDY": TEXTS["/etc/systemd/system/caddy-api.service.d/rehost.conf"],
     }
     head = "".join(f"{name}={shlex.quote(value)}\n" for name, value in values.items())
     version = hashlib.sha256((head + body).encode()).hexdigest()[:16]

@@ -1,7 +1,7 @@
 # Brings a Debian or Ubuntu machine to what rehost builds on: Docker, Caddy, swap, security upgrades, bounded logs.
 # Runs as the startup script of a cloud machine at every boot, and over ssh when the probe finds something amiss.
 # Doing it again changes nothing. Parameters stand above this line: VERSION, PACKAGES, DAEMON_JSON,
-# KEEP_DAEMON_JSON (1: leave a file that is there), UPGRADES, JOURNALD, SSHD, SYSCTL.
+# KEEP_DAEMON_JSON (1: leave a file that is there), UPGRADES, JOURNALD, SSHD, SYSCTL, CADDY.
 set -eu
 umask 022
 export DEBIAN_FRONTEND=noninteractive LC_ALL=C PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
@@ -64,6 +64,8 @@ if put /etc/systemd/journald.conf.d/rehost.conf "$JOURNALD"; then systemctl rest
 if put /etc/ssh/sshd_config.d/60-rehost.conf "$SSHD"; then systemctl reload ssh >>"$log" 2>&1 || :; fi
 # Some containers may not write sysctls; the file still counts at the next boot.
 if put /etc/sysctl.d/90-rehost.conf "$SYSCTL"; then sysctl -q -p /etc/sysctl.d/90-rehost.conf >>"$log" 2>&1 || :; fi
+# Caddy need not start anew for it.
+if put /etc/systemd/system/caddy-api.service.d/rehost.conf "$CADDY"; then systemctl daemon-reload; fi
 
 memory=$(awk '/^MemTotal:/ { print int($2 / 1024) }' /proc/meminfo)
 want=1024

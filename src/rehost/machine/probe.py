@@ -8,6 +8,7 @@ import secrets
 import shlex
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
 from rehost.machine.ssh import Machine, MachineError
@@ -20,7 +21,10 @@ FILES: Final = (
     "/etc/systemd/journald.conf.d/rehost.conf",
     "/etc/ssh/sshd_config.d/60-rehost.conf",
     "/etc/sysctl.d/90-rehost.conf",
+    "/etc/systemd/system/caddy-api.service.d/rehost.conf",
 )
+# Labels of what is no web process.
+PARTS: Final = ("process", "job", "service")
 
 
 class Unit(NamedTuple):
@@ -37,7 +41,10 @@ class Unit(NamedTuple):
 
 
 class Container(NamedTuple):
-    """A container that carries our label, of this app or another."""
+    """A container that carries our label, of this app or another.
+
+    part: "" for a web process, else its kind and name, "process:worker".
+    """
 
     id: str
     name: str
@@ -47,6 +54,7 @@ class Container(NamedTuple):
     status: str
     image: str
     ports: tuple[int, ...]
+    part: str = ""
 
 
 class Image(NamedTuple):
@@ -74,7 +82,7 @@ class Health(NamedTuple):
 
 
 class MachineState(NamedTuple):
-    """What one probe saw. Sizes in bytes."""
+    """What one probe saw. Sizes in bytes. jobs: the unit files of the app's jobs, services: records, by name."""
 
     os_id: str
     os_version: str
@@ -101,6 +109,9 @@ class MachineState(NamedTuple):
     current: int
     health: Health | None = None
     releases: tuple[ReleaseRecord, ...] = ()
+    platform: str = ""
+    jobs: Mapping[str, str] = MappingProxyType({})
+    services: Mapping[str, Mapping[str, Any]] = MappingProxyType({})
 
     def unit(self, name: str) -> Unit:
         return self.units.get(name, Unit())
@@ -109,7 +120,13 @@ class MachineState(NamedTuple):
         return next((release for release in self.releases if release.number == number), None)
 
     def container(self, app: str, release: int) -> Container | None:
-        return next((c for c in self.containers if c.app == app and c.release == release), None)
+        """The web process of a release."""
+        return self.part(app, release, "")
+
+    def part(self, app: str, release: int, part: str) -> Container | None:
+        """What runs beside it; see `Container.part`."""
+        found = (c for c in self.containers if (c.app, c.release, c.part) == (app, release, part))
+        return next(found, None)
 
 
 def script(app: str, health: str = "/", host: str = "localhost") -> str:
@@ -154,6 +171,7 @@ def parse(text: str) -> MachineState:
     size, available = parts["disk"][1].split()[-2:]  # before them the mount point, which may hold spaces
     live, current = _live(texts)
     swaps = _swaps(texts["/proc/swaps"])
+    docker = _json(parts["docker"]) or {}
     return MachineState(
         os_id=os_release.get("ID", ""),
         os_version=os_release.get("VERSION_ID", ""),
@@ -171,16 +189,25 @@ def parse(text: str) -> MachineState:
         files={name: _file(texts.get(name)) for name in FILES},
         units=_units(parts["units"]),
         bootstrap=_pairs(texts.get("/var/lib/rehost/bootstrap/state", []), "="),
-        docker_version=str((_json(parts["docker"]) or {}).get("Version", "")),
+        docker_version=str(docker.get("Version", "")),
+        platform=f"{docker['Os']}/{docker['Arch']}" if docker else "",
         # Where there is no curl yet, these sections don't even begin.
         containers=tuple(_container(item) for item in _json(parts.get("containers", [])) or []),
-        images=tuple(_image(item) for item in _json(parts.get("images", [])) or []),
+        images=_images(_json(parts.get("images", [])), _json(parts.get("tagged", []))),
         caddy=_caddy(parts.get("caddy", [])),
         ports=_ports(texts),
         live_slot=live,
         current=current,
         health=_health(parts["health"]),
         releases=_releases(texts),
+        services={
+            name: json.loads("".join(lines))
+            for name, lines in _named(texts, r"/services/([^/]+)/service\.json$")
+        },
+        jobs={
+            name: (_file(lines) or b"").decode()
+            for name, lines in _named(texts, r"^/etc/systemd/system/(rehost-[^/]*\.job\.[^/]*)$")
+        },
     )
 
 
@@ -274,7 +301,14 @@ def _container(item: Mapping[str, Any]) -> Container:
         status=item.get("Status", ""),
         image=item.get("ImageID", ""),
         ports=tuple(port["PublicPort"] for port in item.get("Ports") or [] if "PublicPort" in port),
+        part=next((f"{kind}:{labels[f'rehost.{kind}']}" for kind in PARTS if f"rehost.{kind}" in labels), ""),
     )
+
+
+def _images(labelled: Any, tagged: Any) -> tuple[Image, ...]:
+    """Images with our label, and those with our name alone: pulled ones can't be given a label."""
+    found = {item["Id"]: _image(item) for item in (*(labelled or ()), *(tagged or ()))}
+    return tuple(found.values())
 
 
 def _image(item: Mapping[str, Any]) -> Image:

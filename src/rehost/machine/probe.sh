@@ -10,7 +10,7 @@ trap 'exit 1' HUP INT TERM
   say units
   systemctl show -p Id,ActiveState,SubState,UnitFileState,Result docker.service caddy-api.service caddy.service \
     unattended-upgrades.service google-startup-scripts.service "rehost-$APP-build.service" \
-    "rehost-$APP-release.service" rehost-bootstrap.service
+    "rehost-$APP-release.service" "rehost-$APP-drain.service" rehost-bootstrap.service "rehost-$APP.job.*.timer"
 } >"$parts/1" &
 {
   # Docker and Caddy answer only when they are installed and running; absence is an answer too.
@@ -19,8 +19,10 @@ trap 'exit 1' HUP INT TERM
   curl -s -m 10 --unix-socket $docker -w "\n$MARK containers\n" http://docker/version \
     --next -s -m 10 --unix-socket $docker -w "\n$MARK images\n" \
     'http://docker/containers/json?all=1&filters=%7B%22label%22%3A%5B%22rehost.app%22%5D%7D' \
-    --next -s -m 10 --unix-socket $docker -w "\n$MARK caddy\n" \
+    --next -s -m 10 --unix-socket $docker -w "\n$MARK tagged\n" \
     "http://docker/images/json?filters=%7B%22label%22%3A%5B%22rehost.app%3D$APP%22%5D%7D" \
+    --next -s -m 10 --unix-socket $docker -w "\n$MARK caddy\n" \
+    "http://docker/images/json?filters=%7B%22reference%22%3A%5B%22rehost%2F$APP%22%5D%7D" \
     --next -s -m 10 -w '\n' http://localhost:2019/config/
 } >"$parts/2" &
 {
@@ -36,7 +38,8 @@ say texts
 # shellcheck disable=SC2086  # a list of names, on purpose
 grep -asH '' /etc/os-release /proc/meminfo /proc/swaps /proc/uptime $FILES /var/lib/rehost/bootstrap/state \
   /var/lib/rehost/*/ports "/var/lib/rehost/$APP"/live/[ab] \
-  "/var/lib/rehost/$APP"/releases/*/state "/var/lib/rehost/$APP"/releases/*/release.json
+  "/var/lib/rehost/$APP"/releases/*/state "/var/lib/rehost/$APP"/releases/*/release.json \
+  "/etc/systemd/system/rehost-$APP".job.* "/var/lib/rehost/$APP"/services/*/service.json
 say cpus
 nproc
 say disk

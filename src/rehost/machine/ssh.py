@@ -35,6 +35,15 @@ class ScriptFailed(MachineError):
         self.status = status
 
 
+class NotOpened(Exception):
+    """The machine did not open a connection to elsewhere: its own words. forbidden: its sshd never does."""
+
+    def __init__(self, words: str, *, forbidden: bool = False) -> None:
+        super().__init__(words)
+        self.words = words
+        self.forbidden = forbidden
+
+
 class Output(NamedTuple):
     """What a script wrote. Text is decoded as UTF-8; bytes that are not become U+FFFD."""
 
@@ -85,6 +94,31 @@ class Channel:
         self._process.close()
         await self._process.wait_closed()
         await asyncio.gather(self._errors, return_exceptions=True)
+
+
+class Tcp:
+    """A TCP connection from the machine to elsewhere. Raises ConnectionError when it breaks."""
+
+    def __init__(self, reader: asyncssh.SSHReader[bytes], writer: asyncssh.SSHWriter[bytes]) -> None:
+        self._reader = reader
+        self._writer = writer
+
+    async def read(self, most: int) -> bytes:
+        """Up to `most` bytes, b"" at the end."""
+        try:
+            return await self._reader.read(most)
+        except (asyncssh.Error, OSError) as broken:
+            raise ConnectionError(str(broken)) from broken
+
+    async def write(self, data: bytes) -> None:
+        try:
+            self._writer.write(data)
+            await self._writer.drain()
+        except (asyncssh.Error, OSError) as broken:
+            raise ConnectionError(str(broken)) from broken
+
+    def close(self) -> None:
+        self._writer.close()
 
 
 class Machine:
@@ -151,6 +185,19 @@ class Machine:
         self.execs += 1
         try:
             return Channel(await self._connection.create_process(command, encoding=None))
+        except (asyncssh.Error, OSError) as broken:
+            raise self._broken(broken) from broken
+
+    async def tcp(self, host: str, port: int) -> Tcp:
+        """A connection that the machine itself opens, by its own resolver and address (RFC 4254, section 7.2).
+
+        Raises NotOpened. It waits as long as the machine does, which is minutes where a firewall drops.
+        """
+        try:
+            return Tcp(*await self._connection.open_connection(host, port, encoding=None))
+        except asyncssh.ChannelOpenError as closed:
+            forbidden = closed.code == asyncssh.OPEN_ADMINISTRATIVELY_PROHIBITED
+            raise NotOpened(closed.reason, forbidden=forbidden) from closed
         except (asyncssh.Error, OSError) as broken:
             raise self._broken(broken) from broken
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import shlex
+import zlib
 from collections.abc import Callable
 from typing import Final, NamedTuple
 
@@ -17,8 +19,7 @@ MORE_DISK: Final = (
     "Raise `disk` under [machine] in rehost.toml, or remove on the machine what is not needed (`docker system df` "
     "shows what Docker keeps); then run the same command again."
 )
-# No line of a script begins so. (dash loses a byte of a line that begins like the delimiter and goes on past ASCII.)
-_END: Final = "@@rehost-end-of-script"
+_END: Final = "REHOST_SCRIPT"
 
 # The unit is the lock: systemd allows one of a name, and it is gone when its process is. Half a script is not run.
 _START: Final = """
@@ -35,7 +36,7 @@ case $(systemctl show -p ActiveState --value "$unit") in
     exec 7>>"$dir/readers"
     flock -w 5 7 || :
 {prepare}
-    cat >"$dir/script" <<'{end}' || exit 74
+    base64 -d <<'{end}' | gzip -d >"$dir/script" || exit 74
 {script}
 {end}
     rm -f "$dir/result"
@@ -113,13 +114,12 @@ class Ended(NamedTuple):
 
 def start_script(work: Work) -> str:
     """Starts the unit unless it runs, then follows its log to the end."""
-    if _END in work.script or _END in work.prepare:
-        raise ValueError("the script holds the mark that ends it")
     head = {"unit": work.unit, "dir": work.directory, "about": work.about, "tag": work.tag}
     start = _START.format(
         attached=ATTACHED,
         end=_END,
-        script=work.script,
+        # It is sent at each release, and four fifths of it are saved.
+        script=base64.b64encode(zlib.compress(f"{work.script}\n".encode(), wbits=31)).decode(),
         prepare=_PREPARE.format(prepare=work.prepare, mark=PREPARED, full=FULL) if work.prepare else "",
         properties=" ".join(f"-p {shlex.quote(item)}" for item in work.properties),
     )

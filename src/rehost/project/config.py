@@ -7,12 +7,13 @@ reported at once, each with its line, its key and the cure.
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
 from typing import Annotated, Any, Final, NamedTuple
 
 from rehost.project import mistakes, table
+from rehost.project.processes import Job, Process, Service, part_name
 from rehost.project.sizes import GB, MB
 from rehost.project.toml_lines import key_lines
 from rehost.project.values import (
@@ -26,13 +27,16 @@ from rehost.project.values import (
     HealthStatus,
     HostHeader,
     ImageFamily,
+    ImageName,
     MachineType,
     Memory,
+    Pause,
     Port,
     ProjectId,
     Ranges,
     RelativePath,
     RenderService,
+    SecretFiles,
     Statuses,
     Strings,
     Url,
@@ -40,10 +44,12 @@ from rehost.project.values import (
     VariableNames,
     Volumes,
     WebPath,
+    Words,
     Zone,
     one_of,
     shown,
     whole,
+    yes_or_no,
 )
 from rehost.run.errors import UsageError
 
@@ -86,19 +92,20 @@ class Host(NamedTuple):
 
 
 class Build(NamedTuple):
-    """How the image is built. Paths are relative to the project's directory."""
+    """How the image is built. Paths are relative to the project's directory. image: a prebuilt one in its place."""
 
     context: RelativePath = "."
     dockerfile: RelativePath = "Dockerfile"
     on: BuildPlace = "machine"
     args: Arguments = MappingProxyType({})
     allow: Strings = ()
+    image: ImageName | None = None
 
 
 class Run(NamedTuple):
-    """How the container runs. memory is in bytes; health_deadline and stop_grace in seconds.
+    """How the container runs. memory is in bytes, times are in seconds.
 
-    volumes: "name:/path in the container".
+    volumes: "name:/path in the container". before_release: the words of a command.
     """
 
     port: Port = 8080
@@ -110,13 +117,24 @@ class Run(NamedTuple):
     stop_grace: Duration = 30
     keep: Annotated[int, whole(1, 100)] = 5
     volumes: Volumes = ()
+    exclusive: Annotated[bool, yes_or_no] = False
+    drain: Pause = 30
+    watch_for: Pause = 0
+    before_release: Words = ()
+    before_release_limit: Duration = 600
 
 
 class Env(NamedTuple):
-    """Where the container's variables come from. Files are relative to the project's directory."""
+    """Where the container's variables come from. Files are relative to the project's directory.
+
+    secret_files: files that the container finds at /etc/secrets. unproved: variables that name databases which are
+    not tried before a release.
+    """
 
     files: Strings = (".env.prod",)
     required: VariableNames = ()
+    secret_files: SecretFiles = ()
+    unproved: VariableNames = ()
 
 
 class Domain(NamedTuple):
@@ -135,6 +153,9 @@ class Project(NamedTuple):
     run: Run = Run()
     env: Env = Env()
     domain: Domain = Domain()
+    processes: Mapping[str, Process] = MappingProxyType({})
+    jobs: Mapping[str, Job] = MappingProxyType({})
+    services: Mapping[str, Service] = MappingProxyType({})
     directory: Path = Path()
 
     @property
@@ -163,13 +184,20 @@ TABLES: Final[Mapping[str, type[NamedTuple]]] = {
     "env": Env,
     "domain": Domain,
 }
+# Tables of tables: [processes.worker].
+NAMED: Final[Mapping[str, type[NamedTuple]]] = {
+    "processes": Process,
+    "jobs": Job,
+    "services": Service,
+}
 
 
 def known_keys() -> dict[tuple[str, ...], frozenset[str]]:
-    """The keys that each table knows, by the table's path; [machine] once for each provider."""
+    """The keys that each table knows, by the table's path; [machine] once for each provider, ("processes", "NAME")."""
     models: dict[tuple[str, ...], type[NamedTuple]] = {(name,): model for name, model in TABLES.items()}
     models |= {("machine", name): model for name, model in PROVIDERS.items()}
-    top = frozenset({"app", "machine", *TABLES})
+    models |= {(name, "NAME"): model for name, model in NAMED.items()}
+    top = frozenset({"app", "machine", *TABLES, *NAMED})
     return {(): top, **{path: frozenset(table.kinds(model)) for path, model in models.items()}}
 
 
@@ -218,11 +246,23 @@ def _read(document: Mapping[str, Any], directory: Path, faults: list[mistakes.Fa
     for name, value in document.items():
         if name in TABLES:
             tables[name] = table.read(TABLES[name], value, (name,), known, faults)
+        elif name in NAMED:
+            tables[name] = table.read_each(NAMED[name], part_name, value, (name,), known, faults)
         elif name not in known[()]:
             faults.append(mistakes.unknown((name,), known[()], known))
+    faults += _of_prebuilt(document.get("build"))
     if faults or top is None or machine is None:
         return None
     return Project(app=top.app, machine=machine, directory=directory, **tables)
+
+
+def _of_prebuilt(build: object) -> Iterator[mistakes.Fault]:
+    """Mistakes of a [build] that names a prebuilt image, and how to build one."""
+    if isinstance(build, Mapping) and "image" in build:
+        for name in build:
+            if name != "image" and name in Build._fields:
+                said = f"an image that is pulled is not built; take out {name}, or image"
+                yield mistakes.wrong(("build", name), said)
 
 
 class _Top(NamedTuple):

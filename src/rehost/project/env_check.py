@@ -23,7 +23,7 @@ def findings(project: Project) -> list[Finding]:
             found.append(Finding("error", wrong.what, wrong.cure, wrong.where))
             continue
         files.append(file)
-        found += [*_of_file(path, name), *_of_duplicates(file)]
+        found += [*of_file(path, name), *_of_duplicates(file)]
     if len(files) == len(
         project.env.files
     ):  # or else what is missing may stand in the file that was not read
@@ -32,7 +32,8 @@ def findings(project: Project) -> list[Finding]:
     return found
 
 
-def _of_file(path: Path, name: str) -> list[Finding]:
+def of_file(path: Path, name: str) -> list[Finding]:
+    """Can others read a file with secrets, or does git have it? The file is there."""
     found: list[Finding] = []
     mode = stat.S_IMODE(path.stat().st_mode)
     if mode & 0o077:

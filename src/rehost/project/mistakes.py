@@ -20,6 +20,10 @@ _EXAMPLES = {
     "machine.provider": 'provider = "gce" or "host"',
     "machine.zone": 'zone = "us-west1-a"',
     "machine.address": 'address = "203.0.113.10"',
+    "processes.NAME.command": 'command = "python -m app.worker"',
+    "services.NAME.image": 'image = "redis:7"',
+    "jobs.NAME.command": 'command = "python -m app.report"',
+    "jobs.NAME.schedule": 'schedule = "0 3 * * *"',
 }
 
 
@@ -93,7 +97,8 @@ class Fault(NamedTuple):
 
 def missing(path: KeyPath) -> Fault:
     """A key that must stand there and does not."""
-    return Fault(path, "this key is missing", f"add it: {_EXAMPLES['.'.join(path)]}")
+    named = f"{path[0]}.NAME.{path[-1]}"
+    return Fault(path, "this key is missing", f"add it: {_EXAMPLES.get('.'.join(path)) or _EXAMPLES[named]}")
 
 
 def wrong(path: KeyPath, sentence: str) -> Fault:
@@ -110,7 +115,8 @@ def unknown(path: KeyPath, here: Iterable[str], tables: Tables) -> Fault:
             continue
         if owner[:1] == table[:1] == ("machine",):
             return Fault(path, f'this key is of provider "{owner[1]}"', "remove it, or change the provider")
-        home = f"[{owner[0]}]" if owner else "the top of the file"
+        table_of = owner if "NAME" in owner else owner[:1]
+        home = f"[{'.'.join(table_of)}]" if owner else "the top of the file"
         return Fault(path, "there is no such key here", f'"{key}" stands in {home}')
     meant = nearest(key, here)
     if meant is not None:

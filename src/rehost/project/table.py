@@ -58,5 +58,23 @@ def read(
     return make(**found) if len(faults) == before else None
 
 
+def read_each(
+    model: type[Table], name: Kind[str], data: object, path: KeyPath, tables: Tables, faults: list[Fault]
+) -> dict[str, Table]:
+    """Tables by name, as under [processes]: `name` says what one may look like. Those without a fault."""
+    if not isinstance(data, Mapping):
+        faults.append(mistakes.wrong(path, str(strange(data, "a table for each name"))))
+        return {}
+    found: dict[str, Table] = {}
+    for each, value in data.items():
+        try:
+            name(each)
+        except ValueError as wrong:
+            faults.append(mistakes.wrong((*path, each), str(wrong)))
+        if (one := read(model, value, (*path, each), tables, faults)) is not None:
+            found[each] = one
+    return found
+
+
 def _needed(model: type[NamedTuple], known: Mapping[str, object]) -> Iterator[str]:
     return (name for name in known if name not in model._field_defaults)

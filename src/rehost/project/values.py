@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
+import shlex
 from collections.abc import Callable, Mapping
 from typing import Annotated, NamedTuple, TypeVar
 
@@ -145,18 +146,44 @@ def _size(value: object) -> int:
         raise ValueError(f'"{value}" is not a size; {wrong}') from None
 
 
+def yes_or_no(value: object) -> bool:
+    if not isinstance(value, bool):
+        raise strange(value, "true or false, without quotes")
+    return value
+
+
+def words(value: object) -> tuple[str, ...]:
+    """A command: a string that is split as a shell would, or a list of its words."""
+    if isinstance(value, list):
+        found = tuple(string(word) for word in value)
+    else:
+        try:
+            found = tuple(shlex.split(string(value)))
+        except ValueError:
+            if not isinstance(value, str):
+                raise
+            raise ValueError(f'"{value}" has a quote that does not end; close it') from None
+    if not found or not found[0] or any("\0" in word for word in found):
+        raise ValueError(f'{shown(value)} is not a command; for example "python -m app.migrate"')
+    return found
+
+
 def _duration(value: object) -> int:
+    seconds = _pause(value)
+    if seconds == 0:
+        raise ValueError(f'"{value}" is no time at all; at least "1s"')
+    return seconds
+
+
+def _pause(value: object) -> int:
     if not isinstance(value, str):
         raise ValueError(  # noqa: TRY004
             'a duration is written as a string with its unit; for example "30s" or "2m"'
         )
     try:
-        seconds = parse_duration(value)
+        return parse_duration(value)
     except ValueError as wrong:
         raise ValueError(f'"{value}" is not a duration; {wrong}') from None
-    if seconds == 0:
-        raise ValueError(f'"{value}" is no time at all; at least "1s"')
-    return seconds
 
 
 def _zone(value: str) -> str:
@@ -191,14 +218,6 @@ def _range(value: str) -> str:
     return value
 
 
-def _build_place(value: str) -> str:
-    if value == "here":
-        raise ValueError('building on this computer is not there yet; write on = "machine"')
-    if value != "machine":
-        raise ValueError(f'"{value}" is not known; write on = "machine"')
-    return value
-
-
 def _relative(value: str) -> str:
     if not value or value.startswith(("/", "~")) or "\0" in value:
         raise ValueError(f'"{value}" is not a path relative to this file; for example "Dockerfile"')
@@ -221,6 +240,18 @@ def volumes(value: object) -> tuple[str, ...]:
     for path in paths:
         if paths.count(path) > 1:
             raise ValueError(f'two volumes stand at "{path}"; give each a path of its own')
+    return found
+
+
+def secret_files(value: object) -> tuple[str, ...]:
+    found = several(checked(_relative))(value)
+    names = [path.rpartition("/")[2] for path in found]
+    for path, name in zip(found, names, strict=True):
+        # They are files in one directory of the container.
+        if re.fullmatch(r"[A-Za-z0-9_.-]{1,255}", name, re.ASCII) is None or name in (".", ".."):
+            raise ValueError(f'"{path}" has a name that is not allowed; letters, digits, ".", "_" and "-"')
+        if names.count(name) > 1:
+            raise ValueError(f'two files are called "{name}"; give each a name of its own')
     return found
 
 
@@ -276,18 +307,21 @@ def _statuses(value: object) -> Statuses:
 VARIABLE = r"[A-Za-z_][A-Za-z0-9_]*"
 
 Duration = Annotated[int, _duration]
+Pause = Annotated[int, _pause]  # a duration that may be none: "0s"
+Words = Annotated[tuple[str, ...], words]
 Memory = Annotated[int, _memory]
 Disk = Annotated[int, _disk]
 Port = Annotated[int, whole(1, 65535)]
 Strings = Annotated[tuple[str, ...], several(string)]
 Ranges = Annotated[tuple[str, ...], several(checked(_range))]
 Volumes = Annotated[tuple[str, ...], volumes]
+SecretFiles = Annotated[tuple[str, ...], secret_files]
 RelativePath = Annotated[str, checked(_relative)]
 web_path = checked(_web_path)
 WebPath = Annotated[str, web_path]
 Url = Annotated[str, checked(_url)]
 Zone = Annotated[str, checked(_zone)]
-BuildPlace = Annotated[str, checked(_build_place)]
+BuildPlace = Annotated[str, one_of("machine", "here")]
 HealthStatus = Annotated[Statuses, _statuses]
 app_name = matching(
     rf"[a-z]([-a-z0-9]{{0,{LONGEST_APP - 2}}}[a-z0-9])?",
@@ -330,5 +364,14 @@ Address = Annotated[
 ]
 RenderService = Annotated[
     str, matching(r"srv-[a-z0-9]+", 'the ID of a service at Render looks like "srv-d1k2m3n4p5q6r7s8t9u0"')
+]
+# A name as in distribution/reference: an optional registry, a path in lower case, a tag or a digest or both.
+ImageName = Annotated[
+    str,
+    matching(
+        r"([A-Za-z0-9.-]+(:[0-9]{1,5})?/)?[a-z0-9]+([._/-]+[a-z0-9]+)*(:[A-Za-z0-9_][A-Za-z0-9_.-]{0,127})?"
+        r"(@sha256:[0-9a-f]{64})?",
+        'the name of an image looks like "ghcr.io/me/app:1.2"',
+    ),
 ]
 User = Annotated[str, matching(r"[a-z_][a-z0-9_.-]*", 'the name of a user of the machine, "admin"')]

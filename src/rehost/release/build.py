@@ -9,14 +9,14 @@ from typing import Final
 
 from rehost.machine import units
 from rehost.machine.ssh import Machine
+from rehost.release.history import holder
 from rehost.run.errors import RehostError
 
 # BuildKit's plain progress: "#7 [build 3/5] RUN pip install ..." names a step, "#7 ERROR: ..." its failure.
 _STEP: Final = re.compile(r"#(\d+) (\[.+)")
 _ERROR: Final = re.compile(r"#(\d+) ERROR: (.*)")
 LAST_LINES: Final = 25
-
-
+CURE: Final = "Mend the Dockerfile or what it copies, then run `rehost up` again."
 _OTHER_FILES: Final = 72
 _IMAGE: Final = "@image "
 
@@ -35,33 +35,68 @@ def root_of(app: str) -> str:
     return f"/var/lib/rehost/{app}/context"
 
 
-def build_script(app: str, context: str, args: Mapping[str, str], fingerprint: str) -> str:
-    """The build itself. Build arguments are never secret: they stay readable in the image (docs say so).
+def build_command(
+    app: str,
+    context: str,
+    args: Mapping[str, str],
+    *,
+    root: str,
+    platform: str = "",
+    id_file: str = "",
+) -> list[str]:
+    """`docker build` of what lies in `root` as ship leaves it. Build arguments are never secret: they stay
+    readable in the image (docs say so).
+    """
+    return [
+        *("docker", "build", "--progress=plain"),
+        *([f"--platform={platform}"] if platform else []),
+        f"--label=rehost.app={app}",
+        f"--label=rehost.context={context}",
+        f"--tag={tag(app, context)}",
+        *([f"--iidfile={id_file}"] if id_file else []),
+        *(f"--build-arg={name}={value}" for name, value in sorted(args.items())),
+        f"--file={root}/Dockerfile",
+        f"{root}/tree",
+    ]
+
+
+def build_script(app: str, context: str, args: Mapping[str, str], fingerprint: str, by: str = "") -> str:
+    """The build itself. by: who builds; its log begins with that, for whoever follows it.
 
     fingerprint: of what was shipped. Somebody else may have shipped since; an image of other files than its
     label says would be taken for this one ever after. The lock keeps further ships out while Docker reads.
     """
-    command = [
-        "docker",
-        "build",
-        "--progress=plain",
-        f"--label=rehost.app={app}",
-        f"--label=rehost.context={context}",
-        f"--tag={tag(app, context)}",
-        f"--iidfile=/var/lib/rehost/{app}/build/image",
-        *(f"--build-arg={name}={value}" for name, value in sorted(args.items())),
-    ]
-    root = root_of(app)
+    root, id_file = root_of(app), f"/var/lib/rehost/{app}/build/image"
+    command = build_command(app, context, args, root=root, id_file=id_file)
     return f"""export DOCKER_BUILDKIT=1 HOME=/root LC_ALL=C
+echo "@by "{shlex.quote(by)}" $(date +%s)"
 exec 9>>{root}.lock 2>&1
 flock 9
 if [ "$(cat {root}.shipped 2>/dev/null)" != {fingerprint} ]; then
   echo 'Somebody else has sent other files meanwhile.'
   exit {_OTHER_FILES}
 fi
-{shlex.join(command)} --file={root}/Dockerfile {root}/tree || exit
-echo "{_IMAGE}$(cat /var/lib/rehost/{app}/build/image)"
+{shlex.join(command)} || exit
+echo "{_IMAGE}$(cat {id_file})"
 """
+
+
+def step_of(line: str) -> str:
+    """The step that a line of the log names, as the Dockerfile has it, or ""."""
+    step = _STEP.match(line)
+    return step[2] if step else ""
+
+
+def failed(app: str, lines: Sequence[str], where: str, serving: str, cure: str) -> BuildFailed:
+    """The error for a build that ended with this log."""
+    step = failing_step(lines)
+    return BuildFailed(
+        f"the image of {app} could not be built" + (f"; the failing step is {step}" if step else "."),
+        where=where,
+        serving=serving,
+        detail="\n".join(lines[-LAST_LINES:]),
+        cure=cure,
+    )
 
 
 def failing_step(lines: Sequence[str]) -> str:
@@ -87,6 +122,7 @@ async def build(
     say: Callable[[str], None],
     log: Callable[[str], None],
     note: Callable[[str], None],
+    by: str = "",
 ) -> str:
     """Builds, or attaches to the same build that runs already; returns the image's id.
 
@@ -99,22 +135,30 @@ async def build(
         directory=f"/var/lib/rehost/{app}/build",
         about=f"rehost: build the image of {app}",
         tag=context,
-        script=build_script(app, context, args, fingerprint),
+        script=build_script(app, context, args, fingerprint, by),
     )
 
+    following: list[str] = []
+
     def attached(running: str) -> None:
+        following.append(running)
         note(f"{'this' if running == context else 'another'} build runs on the machine already; following it")
 
     while True:
+        following.clear()
         lines: list[str] = []
 
         def line(text: str, lines: list[str] = lines) -> None:
+            if text.startswith("@by "):
+                if following and (said := holder(text)):
+                    note(f"the build is {said}")
+                return
             lines.append(text)
             if text.startswith(_IMAGE):
                 return
             log(text)
-            if step := _STEP.match(text):
-                say(step[2])
+            if step := step_of(text):
+                say(step)
 
         ended = await units.run_unit(machine, work, line, attached)
         if ended.attached_tag in (None, context):
@@ -136,14 +180,7 @@ async def build(
             cure=units.MORE_DISK,
         )
     if ended.status != 0:
-        step = failing_step(lines)
-        raise BuildFailed(
-            f"the image of {app} could not be built" + (f"; the failing step is {step}" if step else "."),
-            where=machine.label,
-            serving=serving,
-            detail="\n".join(lines[-LAST_LINES:]),
-            cure="Mend the Dockerfile or what it copies, then run `rehost up` again.",
-        )
+        raise failed(app, lines, machine.label, serving, CURE)
     image = next((text[len(_IMAGE) :] for text in reversed(lines) if text.startswith(_IMAGE)), "")
     if not image.startswith("sha256:"):
         raise BuildFailed(

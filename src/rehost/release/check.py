@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from rehost.project import dockerfile, env_check
 from rehost.project.config import Project
-from rehost.release import context
+from rehost.release import context, local_build, registry
 from rehost.run.errors import RehostError
 from rehost.run.findings import Finding
 
@@ -16,11 +16,34 @@ def findings(project: Project) -> list[Finding]:
     """What can be said without the network. Changes nothing but the cache of file hashes."""
     return [
         *env_check.findings(project),
-        *_dockerfile(project),
-        *_context(project),
+        *_image(project),
         *_health(project),
         *_domain(project),
     ]
+
+
+def _image(project: Project) -> list[Finding]:
+    if project.build.image:
+        return _prebuilt(project.build.image)
+    found = [*_dockerfile(project), *_context(project)]
+    if project.build.on == "here":
+        try:
+            local = local_build.look()
+        except RehostError as wrong:
+            return [*found, Finding("error", wrong.what, wrong.cure, wrong.where)]
+        found.append(Finding("ok", f"Docker {local.version} builds the image here, on {local.platform}"))
+    return found
+
+
+def _prebuilt(name: str) -> list[Finding]:
+    """What this computer knows of its registry. Whether the image is there is seen from the machine alone."""
+    reference = registry.parse(name)
+    try:
+        login = registry.login(reference.registry)
+    except RehostError as wrong:
+        return [Finding("error", wrong.what, wrong.cure, wrong.where)]
+    known = "with the login of this computer's Docker" if login else "without a login, as everybody may"
+    return [Finding("ok", f"the machine pulls {name} from {reference.registry} {known}")]
 
 
 def _dockerfile(project: Project) -> list[Finding]:

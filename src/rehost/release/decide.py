@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
 from rehost.edge import caddy
 from rehost.machine import bootstrap
 from rehost.machine.probe import MachineState, ReleaseRecord
+from rehost.release import jobs, services
 from rehost.release.container import Settings, environment_changes, fingerprints, settings_changes
 from rehost.run.errors import Refused
 from rehost.run.plan import Action, Change
@@ -15,19 +17,21 @@ from rehost.run.secret import Secret
 
 SHIP: Final = "release/ship"
 BUILD: Final = "release/build"
+SEND: Final = "release/send"
+PULL: Final = "release/pull"
 RELEASE: Final = "release/switch"
 ROUTES: Final = "edge/routes"
 TIDY: Final = "release/tidy"
-GB: Final = 2**30
-# A pip or npm build peaks at about this much beside Docker and the running app (700 MB measured on 1 GB).
-BUILD_MEMORY: Final = 700 * 2**20
-BUILD_DISK: Final = 2 * GB
+HOLD: Final = "release/hold"
 # States of a release that served once.
 RETURNABLE: Final = ("live", "replaced")
 
 
 class Desired(NamedTuple):
-    """What should serve. context: digest of everything that the build sees."""
+    """What should serve. context: digest of everything that the build sees. files: secret files, in base64.
+
+    image: a prebuilt one; its digest is the context then, "" while that is not known. build: where it is built else.
+    """
 
     app: str
     context: str
@@ -35,6 +39,10 @@ class Desired(NamedTuple):
     settings: Settings
     hosts: tuple[str, ...]
     keep: int
+    files: Mapping[str, Secret] = MappingProxyType({})
+    build: str = "machine"
+    image: str = ""
+    services: Mapping[str, services.Service] = MappingProxyType({})
 
 
 def current(state: MachineState) -> ReleaseRecord | None:
@@ -47,8 +55,17 @@ def next_number(state: MachineState | None) -> int:
 
 
 def built_image(state: MachineState, context: str) -> str:
-    """The id of an image built from this context, or ""."""
-    return next((image.id for image in state.images if image.context == context), "")
+    """The id of an image built from this context, or pulled by this digest, or ""."""
+    # A pulled image has no label, and the beginning of its digest as its tag.
+    tag = f":{context[7:19]}"
+    return next(
+        (
+            image.id
+            for image in state.images
+            if context and (image.context == context or any(each.endswith(tag) for each in image.tags))
+        ),
+        "",
+    )
 
 
 def free_slot(state: MachineState | None) -> caddy.Slot:
@@ -61,13 +78,50 @@ def serving(state: MachineState, app: str) -> bool:
     return container is not None and container.state == "running"
 
 
+def draining(state: MachineState, app: str) -> bool:
+    """Whether the machine still lets the release before the current one finish its requests."""
+    return state.unit(f"rehost-{app}-drain.service").running
+
+
 def leftovers(state: MachineState, app: str) -> list[str]:
     """Running containers of the app that are not the current release: what a cut-off release left behind."""
+    if draining(state, app):
+        return []
     return sorted(
         container.name
         for container in state.containers
-        if container.app == app and container.release != state.current and container.state == "running"
+        if container.app == app
+        and container.release != state.current
+        and container.state in ("running", "restarting")
+        # A job that runs ends by itself, and a service is of no release.
+        and (not container.part or container.part.startswith("process:"))
     )
+
+
+def interruption(settings: Settings) -> tuple[Change, ...]:
+    """What the plan says of a switch in which nothing serves for a while; nothing when there is no such time."""
+    told = "nothing serves while one release stops and the other starts"
+    return (Change("AN INTERRUPTION", None, told),) if settings.exclusive else ()
+
+
+def missing(desired: Desired, state: MachineState) -> list[Change]:
+    """What should work beside the release that serves and does not."""
+    changes = []
+    for name in desired.settings.processes:
+        found = state.part(desired.app, state.current, f"process:{name}")
+        # One that is started again and again is the app's own trouble; `status` and the log tell.
+        if found is None or found.state not in ("running", "restarting"):
+            changes.append(Change(f"process {name}", found.state if found else None, "running"))
+    settings = desired.settings
+    units = jobs.unit_files(desired.app, settings.jobs, settings.stop_grace)
+    for unit in sorted({*units, *state.jobs}):
+        if units.get(unit) != state.jobs.get(unit):
+            there = "changed" if unit in units else "there"
+            now = there if unit in state.jobs else None
+            changes.append(Change(unit, now, "as planned" if unit in units else None))
+        elif unit.endswith(".timer") and not state.unit(unit).running:
+            changes.append(Change(unit, "not waiting", "waiting"))
+    return changes
 
 
 def release_changes(desired: Desired, record: Mapping[str, Any]) -> list[Change]:
@@ -77,26 +131,61 @@ def release_changes(desired: Desired, record: Mapping[str, Any]) -> list[Change]
         changes.append(Change("code", str(record.get("context", ""))[7:19], desired.context[7:19]))
     new = fingerprints(desired.values, str(record.get("salt", "")))
     changes += environment_changes(record.get("env", {}), new)
+    files = fingerprints(desired.files, str(record.get("salt", "")))
+    changes += environment_changes(record.get("files", {}), files, "secret file")
     changes += settings_changes(record.get("settings", {}), desired.settings.as_json())
     return changes
 
 
 def first_changes(desired: Desired) -> tuple[Change, ...]:
-    """What a first release leaves on the machine for good: its volumes."""
-    volumes = desired.settings.volumes
-    return (Change("volumes", None, list(volumes)),) if volumes else ()
+    """What a first release brings along besides code and variables: volumes, secret files, processes, by name."""
+    settings = desired.settings
+    brought = {
+        "volumes": list(settings.volumes),
+        "secret files": sorted(desired.files),
+        "processes": list(settings.processes),
+        "jobs": list(settings.jobs),
+    }
+    return tuple(Change(name, None, [*found]) for name, found in brought.items() if found)
+
+
+def image_actions(desired: Desired, needs: tuple[str, ...]) -> list[Action]:
+    """The steps that bring the image onto the machine; the last of them has it there."""
+    if desired.image:
+        return [Action(PULL, "run", f"pull {desired.image}", needs=needs, retries=3)]
+    if desired.build == "here":
+        return [
+            Action(BUILD, "run", f"build the image of {desired.app} here", needs=needs),
+            Action(SEND, "run", "send the image", needs=(BUILD,)),
+        ]
+    return [
+        Action(SHIP, "run", "send the build context", needs=needs),
+        Action(BUILD, "run", f"build the image of {desired.app}", needs=(SHIP,)),
+    ]
 
 
 def plan(desired: Desired, state: MachineState | None) -> list[Action]:
     """The steps to the desired release. `state` None stands for a machine yet to be made."""
+    beside = services.plan(desired.app, desired.services, state)
+    # What the app may need when it starts is there before it, what it needs no more goes after it.
+    first = [action for action in beside if action.verb != "delete"]
+    release = _plan(desired, state)
+    for place, action in enumerate(release):
+        if action.id in (RELEASE, HOLD):
+            release[place] = action._replace(needs=(*action.needs, *(one.id for one in first)))
+    gone = [one._replace(needs=(*one.needs, RELEASE)) for one in beside if one.verb == "delete"]
+    return [*first, *release, *gone]
+
+
+def _plan(desired: Desired, state: MachineState | None) -> list[Action]:
     app = desired.app
     needs = (bootstrap.ACTION,)
     if state is None:
-        return [
-            Action(SHIP, "run", "send the build context", needs=needs),
-            Action(BUILD, "run", f"build the image of {app}", needs=(SHIP,)),
-            Action(RELEASE, "create", f"release 1 of {app}", first_changes(desired), needs=(BUILD,)),
-        ]
+        steps = image_actions(desired, needs)
+        first = Action(
+            RELEASE, "create", f"release 1 of {app}", first_changes(desired), needs=(steps[-1].id,)
+        )
+        return [*steps, first]
     actions: list[Action] = []
     check_names(desired, state)
     now = current(state)
@@ -107,11 +196,12 @@ def plan(desired: Desired, state: MachineState | None) -> list[Action]:
     if now is None or changes:
         before: tuple[str, ...] = needs
         if not built_image(state, desired.context):
-            actions.append(Action(SHIP, "run", "send the build context", needs=needs))
-            actions.append(Action(BUILD, "run", f"build the image of {app}", needs=(SHIP,)))
-            before = (BUILD,)
+            actions += image_actions(desired, needs)
+            before = (actions[-1].id,)
         number = next_number(state)
         what = f"release {number} of {app}" + (f" (release {now.number} serves)" if now else "")
+        if now and not down:
+            changes += interruption(desired.settings)
         actions.append(Action(RELEASE, "create", what, tuple(changes), needs=before))
         # The release brings the routes along and stops what was left running.
         return actions
@@ -124,6 +214,10 @@ def plan(desired: Desired, state: MachineState | None) -> list[Action]:
     if left := leftovers(state, app):
         stop = tuple(Change(name, "running", "stopped") for name in left)
         actions.append(Action(TIDY, "update", "containers that a cut-off release left running", stop, needs))
+        needs = (TIDY,)  # never two workers at once
+    if lost := missing(desired, state):
+        what = f"what works beside release {state.current}"
+        actions.append(Action(HOLD, "update", what, tuple(lost), needs))
     return actions
 
 
@@ -147,43 +241,13 @@ def routes_differ(desired: Desired, state: MachineState) -> bool:
     return state.caddy is None or dict(state.caddy) != proxy_config(desired, state)
 
 
-def to_prune(state: MachineState, keep: int, next_one: int) -> list[int]:
-    """Releases that may go when `next_one` serves: all but the newest `keep`, the next and the one before it.
-
-    Releases that never served go first: they can't be returned to.
-    """
-    stay = {next_one, state.current}
-    good = [r.number for r in state.releases if r.state in RETURNABLE and r.number not in stay]
-    room = max(keep - len(stay - {0}), 0)
-    stay.update(sorted(good, reverse=True)[:room])
-    return [release.number for release in state.releases if release.number not in stay]
-
-
-def check_room(state: MachineState, serving_now: str) -> None:
-    """Raises Refused when a build might exhaust the machine's memory or disk: it would take the app down with it."""
-    room = state.memory_available + state.swap_free
-    if state.memory < 2 * GB and room < BUILD_MEMORY:
-        raise Refused(
-            f"there is not enough memory to build on the machine: {room >> 20} MB of memory and swap are free, "
-            f"{BUILD_MEMORY >> 20} MB are needed.",
-            serving=serving_now,
-            cure="`rehost up` adds swap where it is missing; a larger `type` in [machine] of rehost.toml helps too.",
-        )
-    if state.disk_free < BUILD_DISK:
-        raise Refused(
-            f"there is not enough room to build on the machine: {state.disk_free >> 20} MB are free, "
-            f"{BUILD_DISK >> 20} MB are needed.",
-            serving=serving_now,
-            cure="Make `disk` in [machine] of rehost.toml larger, or keep fewer releases (`keep` in [run]).",
-        )
-
-
 def between(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[Change]:
     """What differs between two releases that the machine keeps; the environment by name only."""
     changes = []
     if old.get("context") != new.get("context"):
         changes.append(Change("code", str(old.get("context", ""))[7:19], str(new.get("context", ""))[7:19]))
     changes += environment_changes(old.get("env", {}), new.get("env", {}))
+    changes += environment_changes(old.get("files", {}), new.get("files", {}), "secret file")
     changes += settings_changes(old.get("settings", {}), new.get("settings", {}))
     return changes
 

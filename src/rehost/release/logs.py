@@ -23,13 +23,18 @@ if [ -f "$live/b" ]; then n=$(cat "$live/b"); elif [ -f "$live/a" ]; then n=$(ca
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """since: "" for all, else a time as Docker takes it. number: of a release, None for the one that serves."""
+    """since: "" for all, else a time as Docker takes it. number: of a release, None for the one that serves.
+
+    process: "" for the web process. service: a service's log instead of the app's.
+    """
 
     app: str
     follow: bool
     since: str
     lines: int
     number: int | None
+    process: str = ""
+    service: str = ""
 
     def __post_init__(self) -> None:
         """Raises UsageError for a time that Docker would not understand."""
@@ -45,12 +50,15 @@ class Order:
             options.append("--follow")
         if self.since:
             options.append(f"--since={self.since}")
+        if self.service:
+            return f"exec docker logs {shlex.join(options)} {shlex.quote(f'{self.app}.{self.service}')} 2>&1"
         which = (
             CURRENT.format(app=self.app, otherwise=f"exit {_NO_RELEASE}")
             if self.number is None
             else f"n={self.number}\n"
         )
-        return f'{which}exec docker logs {shlex.join(options)} "{self.app}-$n" 2>&1'
+        container = shlex.quote(f".{self.process}") if self.process else ""
+        return f'{which}exec docker logs {shlex.join(options)} "{self.app}-$n"{container} 2>&1'
 
 
 async def show(machine: Machine, order: Order, on_line: Callable[[str], None]) -> None:
@@ -69,5 +77,5 @@ async def show(machine: Machine, order: Order, on_line: Callable[[str], None]) -
         raise RehostError(
             f"Docker shows no log: {last}",
             where=machine.label,
-            cure="`rehost history` lists the releases that the machine keeps.",
+            cure="`rehost history` lists the releases that the machine keeps, `rehost status` the processes.",
         )

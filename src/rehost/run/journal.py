@@ -88,10 +88,16 @@ def directory(project: Path) -> Path:
     top = project / ".rehost"
     folder = top / "journal"
     folder.mkdir(parents=True, exist_ok=True)
-    ignore = top / ".gitignore"
-    if not ignore.exists():
-        ignore.write_text("*\n")
+    keep_out_of_git(top)
     return folder
+
+
+def keep_out_of_git(top: Path) -> None:
+    """Writes `.rehost/.gitignore`: nothing of it is for git but the hooks, which are the project's. Raises OSError."""
+    ignore = top / ".gitignore"
+    # As rehost wrote it before there were hooks.
+    if not ignore.exists() or ignore.read_text() == "*\n":
+        ignore.write_text("*\n!/hooks/\n!/hooks/**\n")
 
 
 def runs(project: Path) -> list[Run]:

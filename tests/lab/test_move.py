@@ -220,7 +220,7 @@ def test_what_was_written_before_a_release_is_read_after_it(moved: tuple[Laptop,
         "content-api.uploads"
     ]
     laptop.run("env", "set", "FRONTEND_URL", given="https://front.example.com")
-    assert laptop.run("env", "diff", code=1).out.split() in (["+", "FRONTEND_URL"], ["~", "FRONTEND_URL"])
+    assert laptop.run("env", "diff", code=1).out.splitlines()[0] in ("+ FRONTEND_URL", "~ FRONTEND_URL")
     laptop.run("deploy")
     changed = {**written.post, "url": f"https://front.example.com/posts/{written.post['slug']}"}
     rehearsal_data.read(base, written._replace(post=changed))

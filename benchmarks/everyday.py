@@ -15,7 +15,9 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-sys.path[:0] = [str(Path(__file__).resolve().parents[1] / "tests" / kind) for kind in ("lab", "unit", "labparts")]
+sys.path[:0] = [
+    str(Path(__file__).resolve().parents[1] / "tests" / kind) for kind in ("lab", "unit", "labparts")
+]
 
 from rehost.lab import control
 from suite import REPOSITORY, Laptop

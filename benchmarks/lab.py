@@ -19,7 +19,9 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-sys.path[:0] = [str(Path(__file__).resolve().parents[1] / "tests" / kind) for kind in ("lab", "unit", "labparts")]
+sys.path[:0] = [
+    str(Path(__file__).resolve().parents[1] / "tests" / kind) for kind in ("lab", "unit", "labparts")
+]
 
 from compute_api import DEBIAN, ComputeApi
 from rehost.lab import control, trees

@@ -107,6 +107,7 @@ class Socket:
         opcode, data = self.frame()
         assert opcode == 8, (opcode, data)
         self.send(8, data)
+        self.read.close()
         self.line.close()
         return int.from_bytes(data[:2], "big")
 

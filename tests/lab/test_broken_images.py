@@ -9,7 +9,7 @@ import pytest
 
 from load import asked_all_the_time
 from suite import Laptop
-from tiny import body, set_env
+from tiny import body, set_code, set_env
 
 GOOD = "the good one"
 AFTER = os.environ.get("REHOST_BREAKS_AFTER", "4")  # seconds
@@ -20,6 +20,7 @@ def good(tiny: Laptop) -> Iterator[Laptop]:
     config, before = tiny.directory / "rehost.toml", (tiny.directory / ".env.prod").read_text()
     text = config.read_text()
     config.write_text(text.replace('health_deadline = "20s"', 'health_deadline = "4s"'))
+    set_code(tiny.directory, "one")
     set_env(tiny.directory, VALUE=GOOD)
     tiny.run("deploy")
     yield tiny

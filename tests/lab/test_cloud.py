@@ -59,6 +59,8 @@ def answered(address: str) -> str:
 @pytest.fixture(scope="module")
 def cloud(lab: Lab) -> Iterator[Cloud]:
     with ComputeApi(lab) as api:
+        # Others' machines and rules are in this project too.
+        others = {rule["name"] for rule in api.get("global/firewalls")["items"]}
         api.done("POST", "global/networks", {"name": "far", "autoCreateSubnetworks": False})
         subnet = {"name": "far", "network": "global/networks/far", "ipCidrRange": "10.9.0.0/24"}
         api.done("POST", f"{REGION}/subnetworks", subnet)
@@ -84,10 +86,12 @@ def cloud(lab: Lab) -> Iterator[Cloud]:
                 made.inside(name, SERVE)
         yield made
         with ThreadPoolExecutor() as pool:
-            left = [item["name"] for item in api.get("instances").get("items", [])]
+            left = [
+                item["name"] for item in api.get("instances").get("items", []) if item["name"] in machines
+            ]
             list(pool.map(lambda name: api.done("DELETE", f"instances/{name}"), left))
         for rule in api.get("global/firewalls")["items"]:
-            if not rule["name"].startswith("default-"):
+            if rule["name"] not in others:
                 api.done("DELETE", f"global/firewalls/{rule['name']}")
         api.done("DELETE", f"{REGION}/resourcePolicies/stop")
         api.done("DELETE", f"{REGION}/subnetworks/far")

@@ -207,7 +207,8 @@ watch() {
 # how_it_ended: sets $bad for a container that Docker has started again since: its state tells nothing any more.
 how_it_ended() {
   bad='the container ended by itself'
-  docker_api GET "/events?since=$begin&until=$(now)&filters=%7B%22container%22%3A%5B%22$name%22%5D%7D"
+  # To the nanosecond: what happened within this second has happened.
+  docker_api GET "/events?since=$begin&until=$(date +%s.%N)&filters=%7B%22container%22%3A%5B%22$name%22%5D%7D"
   case $said in
     *'"status":"oom"'*) bad="the container ran out of its memory limit ($MEMORY)" ;;
     *'"exitCode":"'*)

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from load import asked_all_the_time
-from suite import Laptop
+from suite import Laptop, until
 from tiny import body, set_code, set_env
 
 GOOD = "the good one"
@@ -44,7 +44,8 @@ def refused(laptop: Laptop, *words: str, also: bytes = b"") -> None:
     after = laptop.run("status", "--json").result
     assert after["release"] == before["release"]
     # Neither a container nor a claim is left of it.
-    assert laptop.inside("docker ps --all --format '{{.Names}} {{.Status}}' | grep -c ' Up '").strip() == "1"
+    running = "docker ps --all --format '{{.Names}} {{.Status}}' | grep -c ' Up '"
+    until(lambda: laptop.inside(running).strip() == "1", "one container runs")
     set_env(laptop.directory, VALUE=GOOD)
 
 

@@ -18,7 +18,7 @@ import pytest
 
 import servers
 from suite import Lab, Laptop, write
-from tiny import set_env
+from tiny import SERVING, set_env
 
 ENCODED = quote(servers.PASSWORD, safe="")
 # Names that the SRV records of the test know; the targets are addresses, as a resolver hands them through.
@@ -205,7 +205,7 @@ def test_secret_files_come_with_the_release_and_go_back_with_it(
         first = tiny.run("up", "--json").result["release"]
 
         def inside(command: str) -> str:
-            return tiny.inside(f"docker exec -u 1000 $(docker ps -q) sh -c '{command}'")
+            return tiny.inside(f"docker exec -u 1000 {SERVING} sh -c '{command}'")
 
         assert inside("cat /etc/secrets/ca.pem") == certificate
         assert inside("cat /etc/secrets/token").strip() == "first token of all"
@@ -223,7 +223,9 @@ def test_secret_files_come_with_the_release_and_go_back_with_it(
         # On the machine nobody but root finds them, and what is told of them says nothing.
         root = "/var/lib/rehost/tiny/releases"
         assert "denied" in tiny.inside(f"su -s /bin/sh nobody -c 'ls {root}/{first}/secrets' 2>&1 || true")
-        assert "token of all" not in tiny.inside(f"cat {root}/*/release.json; docker inspect $(docker ps -q)")
+        assert "token of all" not in tiny.inside(
+            f"cat {root}/*/release.json; docker inspect $(docker ps -aq)"
+        )
         assert "token of all" not in told
     finally:
         config.write_text(good)

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 import pytest
 
 from suite import Lab, Laptop, until, write
-from tiny import plant, set_code, set_env
+from tiny import SERVING, plant, set_code, set_env
 
 
 def answer(laptop: Laptop, lab: Lab) -> dict[str, str]:
@@ -118,7 +118,7 @@ def test_a_rollback_brings_image_environment_and_settings_back(tiny: Laptop, lab
     config.write_text(good.replace('memory = "64MB"', 'memory = "80MB"'))
     tiny.run("up")
     assert answer(tiny, lab) == {"value": "third", "mode": "healthy", "code": "two"}
-    limit = 'docker inspect -f "{{.HostConfig.Memory}}" $(docker ps -q)'
+    limit = f'docker inspect -f "{{{{.HostConfig.Memory}}}}" {SERVING}'
     assert int(tiny.inside(limit)) == 80 * 2**20
     tiny.run("rollback")
     assert answer(tiny, lab) == {"value": "with, commas and quotes", "mode": "healthy", "code": "one"}

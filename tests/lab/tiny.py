@@ -87,6 +87,11 @@ def plant(directory: Path, machine: str, *, app: str = "tiny", host: str = "", *
     set_env(directory, **env)
 
 
+# In a shell on the machine: the container that serves. The one before it may still be ending.
+_LIVE = "/var/lib/rehost/tiny/live"
+SERVING = f"tiny-$(cat {_LIVE}/b 2>/dev/null || cat {_LIVE}/a)"
+
+
 def body(value: str, *, mode: str = "healthy", code: str = "one") -> bytes:
     """What the app answers."""
     return json.dumps({"value": value, "mode": mode, "code": code}).encode()

@@ -281,7 +281,7 @@ def test_the_example_and_its_host_variant_load() -> None:
 
 def test_the_example_shows_the_defaults_where_it_says_nothing_of_its_own() -> None:
     example, plain = parse(EXAMPLE.read_text(), Path()), parse(SMALLEST, Path())
-    own = ("health", "health_host", "volumes", "watch_for", "before_release")
+    own = ("health", "health_host", "volumes", "before_release")
     said = {name: getattr(example.run, name) for name in own}
     assert example.run == plain.run._replace(**said)
     assert isinstance(plain.machine, Gce)

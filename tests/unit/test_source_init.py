@@ -98,9 +98,7 @@ def test_an_empty_directory_gives_the_defaults_and_says_what_is_missing(app: Pat
     assert write(found)
     project = load(app)
     smallest = parse('app = "a"\n[machine]\nprovider = "gce"\nzone = "us-west1-a"\n', app)
-    # What the example says aloud and a file without the key does not have.
-    aloud = smallest.run._replace(watch_for=project.run.watch_for)
-    assert project == smallest._replace(app="my-app", run=aloud)
+    assert project == smallest._replace(app="my-app")
     assert any("Dockerfile is not there" in note for note in found.report.notes)
     assert (found.report.carried, found.additions) == ((), {})
     assert not (app / ".env.prod").exists()

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from rehost.project import files
 from rehost.project.nearest import nearest
 from rehost.run.errors import UsageError
 
@@ -82,18 +83,11 @@ class _Content:
 def read(path: Path, name: str | None = None, args: Mapping[str, str] | None = None) -> Dockerfile:
     """A file's content; `args` are build arguments. Raises UsageError, as `parse` does."""
     shown = name or str(path)
+    data = files.read(
+        path, shown, "there is no such Dockerfile.", "Write one, or correct build.dockerfile in rehost.toml."
+    )
     try:
-        text = path.read_bytes().decode("utf-8-sig")
-    except FileNotFoundError:
-        raise UsageError(
-            "there is no such Dockerfile.",
-            cure="Write one, or correct build.dockerfile in rehost.toml.",
-            where=shown,
-        ) from None
-    except OSError as failed:
-        raise UsageError(
-            f"cannot be read: {failed.strerror}.", cure="Check its owner and mode.", where=shown
-        ) from None
+        text = data.decode("utf-8-sig")
     except UnicodeDecodeError:
         raise UsageError("this is not UTF-8.", cure="Save the file as UTF-8.", where=shown) from None
     return parse(text, shown, args)

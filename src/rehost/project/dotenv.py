@@ -103,18 +103,9 @@ def read_env(project: Project) -> Environment:
 def read(path: Path, name: str | None = None) -> EnvFile:
     """A file's assignments. Raises UsageError when it is not there, not UTF-8, or has a bad line."""
     shown = name or str(path)
-    try:
-        data = path.read_bytes()
-    except FileNotFoundError:
-        raise UsageError(
-            "there is no such env file.",
-            cure="Make it, or correct env.files in rehost.toml.",
-            where=shown,
-        ) from None
-    except OSError as failed:
-        raise UsageError(
-            f"cannot be read: {failed.strerror}.", cure="Check its owner and mode.", where=shown
-        ) from None
+    data = files.read(
+        path, shown, "there is no such env file.", "Make it, or correct env.files in rehost.toml."
+    )
     return parse(decode(data, shown), shown)
 
 

@@ -1,4 +1,4 @@
-"""Files written whole or not at all."""
+"""Files read with an error that says what is wrong with them, and written whole or not at all."""
 
 from __future__ import annotations
 
@@ -6,6 +6,20 @@ import contextlib
 import os
 import tempfile
 from pathlib import Path
+
+from rehost.run.errors import UsageError
+
+
+def read(path: Path, shown: str, missing: str, cure: str) -> bytes:
+    """The bytes of a file that a person names as `shown`. Raises UsageError; missing, cure: of one that is not there."""
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        raise UsageError(missing, cure=cure, where=shown) from None
+    except OSError as failed:
+        raise UsageError(
+            f"cannot be read: {failed.strerror}.", cure="Check its owner and mode.", where=shown
+        ) from None
 
 
 def replace(path: Path, data: bytes, mode: int) -> None:

@@ -8,7 +8,7 @@ import os
 from collections.abc import Collection, Mapping
 from pathlib import PurePosixPath
 
-from rehost.project import env_check
+from rehost.project import env_check, files
 from rehost.project.config import Project
 from rehost.run.errors import Refused, UsageError
 from rehost.run.findings import Finding
@@ -31,18 +31,12 @@ def read(project: Project) -> dict[str, Secret]:
 
 
 def _one(project: Project, name: str) -> Secret:
-    try:
-        data = (project.directory / name).read_bytes()
-    except FileNotFoundError:
-        raise UsageError(
-            "there is no such secret file.",
-            cure="Put it there (chmod 600), or correct env.secret_files in rehost.toml.",
-            where=name,
-        ) from None
-    except OSError as failed:
-        raise UsageError(
-            f"cannot be read: {failed.strerror}.", cure="Check its owner and mode.", where=name
-        ) from None
+    data = files.read(
+        project.directory / name,
+        name,
+        "there is no such secret file.",
+        "Put it there (chmod 600), or correct env.secret_files in rehost.toml.",
+    )
     if len(data) > LARGEST:
         raise UsageError(
             f"it has {len(data) >> 10} kB; a secret file has at most {LARGEST >> 10} kB.",

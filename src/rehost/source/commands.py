@@ -8,6 +8,8 @@ from collections.abc import Container
 from pathlib import Path
 
 from rehost.project.processes import part_name
+from rehost.source.leaves import Path as Way
+from rehost.source.leaves import Tree
 from rehost.source.names import app_name
 from rehost.source.yaml_text import Text
 
@@ -48,6 +50,18 @@ def name(written: str, taken: Container[str]) -> str | None:
     except ValueError:
         return None
     return None if made in taken else made
+
+
+def process(tree: Tree, path: Way, written: str, line: str, processes: dict[str, str]) -> None:
+    """Takes a process beside the web process over into `processes`, or says why not. line: its command, "" for none."""
+    known = name(written, processes)
+    if not line or known is None:
+        tree.leave(
+            path, "its command or name is not understood", "write it into rehost.toml under [processes]"
+        )
+    else:
+        tree.change(path, f"processes.{known}, of the same image with the same variables")
+        processes[known] = line
 
 
 def language(directory: Path) -> str | None:

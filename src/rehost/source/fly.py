@@ -146,7 +146,6 @@ def _processes(tree: Tree, settings: Settings) -> Settings:
     processes: dict[str, str] = {}
     for name, run in found.items():
         path = ("processes", name)
-        known = commands.name(name, processes)
         line = commands.of_list(run)
         if name == web:
             settings = replace(settings, start_command=line or None)
@@ -155,13 +154,8 @@ def _processes(tree: Tree, settings: Settings) -> Settings:
             tree.leave(
                 path, "rehost starts the image as its Dockerfile says", "see that its CMD does the same"
             )
-        elif not line or known is None:
-            tree.leave(
-                path, "its command or name is not understood", "write it into rehost.toml under [processes]"
-            )
         else:
-            tree.change(path, f"processes.{known}, of the same image with the same variables")
-            processes[known] = line
+            commands.process(tree, path, name, line, processes)
     return replace(settings, processes=processes)
 
 

@@ -267,18 +267,12 @@ def _heroku_yml(directory: Path, settings: Settings, ledger: Ledger) -> Settings
         path: Way = (*top, "run", name)
         # A process of its own image ({image: web}) is one of another image.
         line = _lines(run.get("command") if isinstance(run, dict) else run)
-        known = commands.name(name, processes)
         if name == "web":
             tree.leave(
                 path, "rehost starts the image as its Dockerfile says", "see that its CMD does the same"
             )
-        elif not line or known is None:
-            tree.leave(
-                path, "its command or name is not understood", "write it into rehost.toml under [processes]"
-            )
         else:
-            tree.change(path, f"processes.{known}, of the same image with the same variables")
-            processes[known] = line
+            commands.process(tree, path, name, line, processes)
     release = _lines(tree.at(*top, "release", "command"))
     if release:
         tree.change((*top, "release", "command"), "run.before_release: in a container of the new image")

@@ -11,7 +11,10 @@ from rehost.run.errors import UsageError
 
 
 def read(path: Path, shown: str, missing: str, cure: str) -> bytes:
-    """The bytes of a file that a person names as `shown`. Raises UsageError; missing, cure: of one that is not there."""
+    """The bytes of a file that a person names as `shown`.
+
+    Raises UsageError. missing, cure: what it says of a file that is not there.
+    """
     try:
         return path.read_bytes()
     except FileNotFoundError:

@@ -16,7 +16,7 @@ import pytest
 from rehost.lab import control, exchanges, needs
 from rehost.lab.places import Places, all_labs
 from rehost.run.errors import RehostError
-from suite import REPOSITORY, SUMMARY, Lab, Laptop, held_to_schema
+from suite import REPOSITORY, SUMMARY, Lab, Laptop, clear, held_to_schema
 from tiny import GCE, plant
 
 # The lab's server is a process of its own and must find the same sources.
@@ -28,6 +28,9 @@ RECORD_HOME = None if HELPER else tempfile.TemporaryDirectory(prefix="rehost-exc
 RECORD = Path(RECORD_HOME.name, "exchanges.jsonl") if RECORD_HOME else Path(os.environ[exchanges.VARIABLE])
 os.environ[exchanges.VARIABLE] = str(RECORD)
 SAID = RECORD.with_name("said")
+# Load and crashes use more of the processor than a machine that bursts may.
+TINY_MACHINE = GCE.replace("e2-micro", "e2-standard-2")
+FIRST = "first value of all"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -104,13 +107,21 @@ def laptops(lab: Lab, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str
 
 
 @pytest.fixture(scope="session")
-def tiny(lab: Lab, laptops: Callable[[str], Laptop]) -> Iterator[Laptop]:
+def moved_tiny(lab: Lab, laptops: Callable[[str], Laptop]) -> Iterator[Laptop]:
     """A tiny app on a machine of its own. The move itself is killed five times on the way, and converges."""
     laptop = laptops("tiny")
-    # Load and crashes use more of the processor than a machine that bursts may.
-    plant(laptop.directory, GCE.replace("e2-micro", "e2-standard-2"), VALUE="first value of all")
+    plant(laptop.directory, TINY_MACHINE, VALUE=FIRST)
     for after in (0.7, 2.0, 4.0, 8.0, 16.0):
         laptop.killed("up", after=after + random.random())  # noqa: S311
     laptop.run("up")
     yield laptop
     laptop.run("down", "--yes")
+
+
+@pytest.fixture(scope="module")
+def tiny(moved_tiny: Laptop) -> Laptop:
+    """That app as it was after the move, in whichever order the files of the suite come to it."""
+    clear(moved_tiny.directory)
+    plant(moved_tiny.directory, TINY_MACHINE, VALUE=FIRST)
+    moved_tiny.run("up", "--yes")  # services of another file's tests are deleted
+    return moved_tiny

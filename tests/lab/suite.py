@@ -112,6 +112,14 @@ def write(directory: Path, files: Mapping[str, str | bytes]) -> None:
             path.chmod(0o600)
 
 
+def clear(directory: Path) -> None:
+    """Removes all but what rehost itself keeps there."""
+    for path in [*directory.iterdir(), *(directory / ".rehost").glob("*")]:
+        if (path.parent.name == ".rehost" and path.name in ("journal", "cache")) or path.name == ".rehost":
+            continue
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
 def copy_example(directory: Path) -> None:
     """The reference backend as it stands in the checkout, without what tests and earlier moves left in it."""
     left = shutil.ignore_patterns(

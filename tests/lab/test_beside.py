@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 
 from suite import Laptop, until, write
@@ -45,24 +43,13 @@ health = '''python3 -c 'import socket; socket.create_connection(("127.0.0.1", 80
 
 
 @pytest.fixture(scope="module")
-def app(tiny: Laptop) -> Iterator[Laptop]:
-    """The tiny app with a worker and two jobs; without them again at the end."""
-    config = tiny.directory / "rehost.toml"
-    plain = config.read_text()
+def app(tiny: Laptop) -> Laptop:
+    """The tiny app with a worker, two jobs and a service."""
+    plain = (tiny.directory / "rehost.toml").read_text()
     write(tiny.directory, {"worker.py": WORKER, "rehost.toml": plain + BESIDE + SERVICE})
     set_env(tiny.directory, VALUE="first with workers")
     tiny.run("up")
-    yield tiny
-    write(tiny.directory, {"rehost.toml": plain})
-    (tiny.directory / "worker.py").unlink()
-    # A service is deleted only when somebody says so; its volume stays.
-    assert "--yes" in tiny.run("deploy", code=3).said
-    tiny.run("up", "--yes")
-    assert running(tiny, "service") == []
-    assert "tiny.store" in tiny.inside("docker volume ls -q")
-    assert running(tiny, "process") == []
-    assert tiny.inside("ls /etc/systemd/system | grep -c [.]job[.] || true").strip() == "0"
-    assert tiny.run("jobs", "--json").result["jobs"] == []
+    return tiny
 
 
 def running(laptop: Laptop, kind: str) -> list[str]:
@@ -170,3 +157,16 @@ def test_a_job_runs_now_and_by_its_timer(app: Laptop) -> None:
 
     until(lambda: by()[0] == "timer", "the run of the timer has ended", 30)
     assert len(by()) == 2
+
+
+def test_what_stands_no_more_in_the_file_goes_and_a_service_only_when_somebody_says_so(app: Laptop) -> None:
+    plain = (app.directory / "rehost.toml").read_text().replace(BESIDE + SERVICE, "")
+    write(app.directory, {"rehost.toml": plain})
+    assert "--yes" in app.run("deploy", code=3).said
+    assert len(running(app, "service")) == 1
+    app.run("up", "--yes")
+    assert running(app, "service") == []
+    assert "tiny.store" in app.inside("docker volume ls -q")
+    assert running(app, "process") == []
+    assert app.inside("ls /etc/systemd/system | grep -c [.]job[.] || true").strip() == "0"
+    assert app.run("jobs", "--json").result["jobs"] == []

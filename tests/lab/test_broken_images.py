@@ -3,30 +3,24 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 
 import pytest
 
 from load import asked_all_the_time
 from suite import Laptop, until
-from tiny import body, set_code, set_env
+from tiny import body, set_env
 
 GOOD = "the good one"
 AFTER = os.environ.get("REHOST_BREAKS_AFTER", "4")  # seconds
 
 
 @pytest.fixture(scope="module")
-def good(tiny: Laptop) -> Iterator[Laptop]:
-    config, before = tiny.directory / "rehost.toml", (tiny.directory / ".env.prod").read_text()
-    text = config.read_text()
-    config.write_text(text.replace('health_deadline = "20s"', 'health_deadline = "4s"'))
-    set_code(tiny.directory, "one")
+def good(tiny: Laptop) -> Laptop:
+    config = tiny.directory / "rehost.toml"
+    config.write_text(config.read_text().replace('health_deadline = "20s"', 'health_deadline = "4s"'))
     set_env(tiny.directory, VALUE=GOOD)
     tiny.run("deploy")
-    yield tiny
-    config.write_text(text)
-    (tiny.directory / ".env.prod").write_text(before)
-    tiny.run("deploy")
+    return tiny
 
 
 def refused(laptop: Laptop, *words: str, also: bytes = b"") -> None:

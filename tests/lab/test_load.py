@@ -8,10 +8,8 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
-from collections.abc import Iterator
 
 import httpx
-import pytest
 
 from load import Load, Target, tls_beside, wrk, wrk_faults
 from suite import SUMMARY, Laptop
@@ -23,18 +21,7 @@ RELEASES = 10
 SLOW = 10  # seconds
 
 
-@pytest.fixture
-def restored(tiny: Laptop) -> Iterator[Laptop]:
-    """The app serves afterwards what it served before."""
-    env = tiny.directory / ".env.prod"
-    before = env.read_text()
-    yield tiny
-    env.write_text(before)
-    tiny.run("deploy")
-
-
-def test_ten_releases_and_a_return_under_load_lose_nothing(restored: Laptop) -> None:
-    tiny = restored
+def test_ten_releases_and_a_return_under_load_lose_nothing(tiny: Laptop) -> None:
     values = [f"under load {number}" for number in range(RELEASES + 1)]
     set_env(tiny.directory, VALUE=values[0])
     tiny.run("deploy")

@@ -229,4 +229,3 @@ def test_secret_files_come_with_the_release_and_go_back_with_it(
         assert "token of all" not in told
     finally:
         config.write_text(good)
-        set_env(tiny.directory, VALUE="first value of all")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import httpx
 import pytest
 
@@ -13,18 +11,13 @@ from tiny import set_env
 
 
 @pytest.fixture(scope="module")
-def streaming(tiny: Laptop) -> Iterator[Laptop]:
+def streaming(tiny: Laptop) -> Laptop:
     """The machine of the tiny app, with the streaming app on it."""
-    files = [tiny.directory / name for name in ("app.py", "rehost.toml", ".env.prod")]
-    before = [file.read_text() for file in files]
-    files[0].write_text(streams.APP)
+    (tiny.directory / "app.py").write_text(streams.APP)
     set_run(tiny, drain="60s")
     set_env(tiny.directory, VALUE="one")
     tiny.run("deploy")
-    yield tiny
-    for file, text in zip(files, before, strict=True):
-        file.write_text(text)
-    tiny.run("deploy")
+    return tiny
 
 
 def set_run(laptop: Laptop, **keys: str) -> None:

@@ -113,13 +113,10 @@ class Files:
 
 
 @pytest.fixture(scope="module")
-def project(tiny: Laptop) -> Iterator[Files]:
-    """The project as it was, which is released again at the end."""
+def project(tiny: Laptop) -> Files:
+    """The project as it was."""
     there = tiny.directory
-    found = Files(there, (there / "rehost.toml").read_text(), (there / "Dockerfile").read_text())
-    yield found
-    found.restore()
-    tiny.run("up")
+    return Files(there, (there / "rehost.toml").read_text(), (there / "Dockerfile").read_text())
 
 
 @pytest.fixture

@@ -103,7 +103,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         {"ipAddress": "198.51.100.3", "cidrBlock": "198.51.100.3/32", "comment": "office"},
     ]
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Api) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
         monkeypatch.setenv("MONGODB_ATLAS_BASE_URL", f"http://127.0.0.1:{server.server_port}")
         monkeypatch.setenv("MONGODB_ATLAS_PROJECT_ID", "5f")
         yield directory

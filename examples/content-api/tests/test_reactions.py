@@ -65,7 +65,8 @@ def at_once(api: Api, tokens: list[str], act: Callable[[httpx.AsyncClient, str],
     """One client a token, all at the same time."""
 
     async def main() -> None:
-        limits = httpx.Limits(max_connections=len(tokens))
+        # The server closes what was idle for 5 s. A connection must not be used again in just that moment.
+        limits = httpx.Limits(max_connections=len(tokens), keepalive_expiry=1)
         async with httpx.AsyncClient(
             base_url=str(api.http.base_url), limits=limits, timeout=DEADLINE, trust_env=False
         ) as http:

@@ -6,7 +6,7 @@ from hypothesis import settings
 
 settings.register_profile(
     "rehost",
-    max_examples=int(os.environ.get("REHOST_EXAMPLES", "30")),
+    max_examples=int(os.environ.get("REHOST_EXAMPLES", "20")),
     derandomize="CI" in os.environ,
     deadline=None,
     print_blob=True,

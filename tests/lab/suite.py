@@ -114,10 +114,10 @@ def write(directory: Path, files: Mapping[str, str | bytes]) -> None:
 
 def clear(directory: Path) -> None:
     """Removes all but what rehost itself keeps there."""
-    for path in [*directory.iterdir(), *(directory / ".rehost").glob("*")]:
-        if (path.parent.name == ".rehost" and path.name in ("journal", "cache")) or path.name == ".rehost":
-            continue
-        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    kept = {".rehost", ".rehost/journal", ".rehost/cache"}
+    for path in [*directory.iterdir(), *directory.glob(".rehost/*")]:
+        if str(path.relative_to(directory)) not in kept:
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
 def copy_example(directory: Path) -> None:

@@ -3,8 +3,8 @@
 $S holds: containers/NAME/{port,running,restart,restarts,exit,oom}, answers/NAME (what a container does at each request:
 a line "200 text", or "exit STATUS", "oom", or "again STATUS" where Docker starts it anew; the last line is repeated),
 logs/NAME, calls, caddy.json, before (the status that before_release ends with; "hang" for none).
-Order faults with the files create, load, start, proxy: what is answered there instead; away: how often in vain;
-unstoppable: how often a stop fails.
+Order faults with the files create, load, start, proxy: what is answered there instead; away: how often Docker is asked
+in vain how a container is; asleep: how often, which containers run; unstoppable: how often a stop fails.
 """
 
 from __future__ import annotations
@@ -90,6 +90,8 @@ case $url in
     printf '{"status":"die","Actor":{"Attributes":{"exitCode":"%s","name":"%s"}}}\\n' "$status" "$name"
   done <"$S/died"; answer 200 ;;
   http://docker/containers/json*)
+    take "$S/asleep"  # for so many lists
+    if [ "${taken:-0}" -gt 0 ]; then echo $((taken - 1)) >"$S/asleep"; answer 000; fi
     said='['
     for c in "$S"/containers/*; do
       take "$c/running"

@@ -92,7 +92,11 @@ beside_ready() { beside_make "$1" || fail "$beside_why"; }
 # beside_take_over OLD N: a status other than 0, and $beside_why, when N's workers do not stay up.
 beside_take_over() {
   stopping=
-  for worker in $(running); do # of containers.sh
+  workers=$(running) || { # of containers.sh
+    beside_why='Docker does not answer'
+    return 1
+  }
+  for worker in $workers; do
     case $worker in "$APP-$2".*) ;; "$APP"-*.*) stopping="$stopping $worker" ;; esac
   done
   # shellcheck disable=SC2086

@@ -80,8 +80,10 @@ field() {
   field=${field%%[,\}]*}
 }
 # running: the app's containers that run. Those of workers, jobs, services and before_release have a dot in their names.
+# A status other than 0: Docker does not say.
 running() {
   docker_api GET "/containers/json?filters=%7B%22label%22%3A%5B%22rehost.app%3D$APP%22%5D%7D"
+  [ "$code" = 200 ] || return 1
   printf '%s' "$said" | grep -o '"Names":\["/[^",]*"' | sed 's/.*"\/\(.*\)"/\1/'
 }
 
@@ -111,6 +113,10 @@ stop() {
 retire() {
   kept=$home/releases/${1#"$APP-"}
   look "$1"
+  if [ "$is" = away ]; then
+    say @left "$1 runs on: Docker does not answer"
+    return 1
+  fi
   if [ "$is" = running ] && [ -n "$bound" ]; then
     time=$(now)
     until=$((time + DRAIN)) before='' next=0

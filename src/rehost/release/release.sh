@@ -16,12 +16,22 @@ down='' lived='' old='' old_ran='' returned='' taken=''
 if [ "${1:-}" = after ]; then
   old=$2
   answer=$home/release/answer.after
-  for stray in $(running); do
-    case $stray in
-      "$name" | *.*) ;;
-      *) retire "$stray" || failed=1 ;;
-    esac
-  done
+  while
+    failed='' away=''
+    strays=$(running) || away=1
+    for stray in $strays; do
+      case $stray in
+        "$name" | *.*) ;;
+        *)
+          retire "$stray" || failed=1
+          if [ "$is" = away ]; then away=1; fi
+          ;;
+      esac
+    done
+    # A Docker that stands still is waited for, however long: without it nothing can be put right, and nobody may come.
+    if [ -n "$failed" ]; then running >/dev/null || away=1; fi
+    [ -n "$away" ]
+  do sleep 1; done
   prune
   event ended ''
   rm -f "$answer" "$home/release/after"
@@ -237,7 +247,8 @@ event began "$old"
 if [ -n "$old" ] && [ "$(cat "$home/releases/$old/state" 2>/dev/null)" = prepared ]; then mark "$old" live; fi
 
 # What an earlier release left running would hold our port.
-for stray in $(running); do
+strays=$(running) || fail 'Docker does not answer'
+for stray in $strays; do
   case $stray in
     "$APP-$old") old_ran=1 ;;
     *.before_release)
@@ -272,7 +283,8 @@ if [ -n "$EXCLUSIVE" ] && [ -n "$old_ran" ]; then
   # Stopped by hand, a container stays down when the machine starts anew; with "always" it does not.
   policy "$APP-$old" always
   down=$(date +%s%N)
-  for each in $(running); do
+  all=$(running) || fail 'Docker does not answer'
+  for each in $all; do
     case $each in
       *.job.*) ;; # as beside any release of its own
       "$APP-$old" | "$APP-$old".*) stop "$each" || fail "$each could not be stopped" ;;

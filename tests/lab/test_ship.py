@@ -182,15 +182,38 @@ def test_a_build_here_that_fails_changes_nothing(
 def test_a_send_goes_on_where_it_was_cut_off(
     tiny: Laptop, lab: Lab, docker: dict[str, str], files: Files
 ) -> None:
-    """The line drops in the middle of a large layer; what arrived is not sent again."""
+    """rehost is killed in the middle of a large layer; then the line drops; what arrived is not sent again."""
     files.build('on = "here"')
     (tiny.directory / "large").write_bytes(LARGE)
     set_code(tiny.directory, "with a large layer")
-    first = 4 << 20
-    # Looked at from the machine itself: from here it would be over.
-    size = "$(stat -c %s /var/lib/rehost/tiny/image/*.part 2>/dev/null || echo 0)"
-    cut = f"until [ {size} -gt {first} ]; do sleep 0.01; done; pkill -f 'sshd: .*@notty'"
-    tiny.inside(f"systemd-run --quiet --collect sh -c {shlex.quote(cut.replace('$', '$$'))}")
+    part = "/var/lib/rehost/tiny/image/*.part"
+
+    def when(size: int, then: str) -> None:
+        # Looked at from the machine itself: from here it would be over.
+        look = f"until [ $(stat -c %s {part} 2>/dev/null || echo 0) -gt {size} ]; do sleep 0.01; done; {then}"
+        tiny.inside(f"systemd-run --quiet --collect sh -c {shlex.quote(look.replace('$', '$$'))}")
+
+    # Held there while rehost is killed here.
+    when(4 << 20, "pkill -STOP -f 'sshd: .*@notty' && touch /run/held")
+    process = subprocess.Popen(
+        tiny.line("deploy"), cwd=tiny.directory, env={**tiny.environ, **docker}, stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+    )  # fmt: skip
+    try:
+        until(lambda: "held" in tiny.inside("ls /run/held 2>/dev/null || :"), "4 MB of the layer arrive", 120)
+        assert process.poll() is None
+    finally:
+        process.kill()
+        process.communicate()
+        tiny.inside("rm -f /run/held; pkill -CONT -f 'sshd: .*@notty'")
+    until(
+        lambda: "free" in tiny.inside("flock -n /var/lib/rehost/tiny/image.lock echo free || :"),
+        "its lock is free",
+    )
+    first = int(tiny.inside(f"stat -c %s {part}"))
+    assert 4 << 20 <= first < len(LARGE)
+
+    when(first + (1 << 20), "pkill -f 'sshd: .*@notty'")
     said = given(tiny, docker).run("deploy").said
     assert "Going on" in said
     _, wire, resumed = sent(said)

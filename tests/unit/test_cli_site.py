@@ -96,9 +96,9 @@ def standing(
     return cloud
 
 
-def made(project: Path, cloud: FakeCloud) -> Site:
+def made(project: Path, cloud: FakeCloud, arriving: asyncio.Task[visit.Visit | None] | None = None) -> Site:
     loaded = config.load(project)
-    return Site(loaded, cloud.client(), cloud_desired(loaded))
+    return Site(loaded, cloud.client(), cloud_desired(loaded), arriving)
 
 
 def remember(project: Path, cloud: FakeCloud, **changes: Any) -> None:
@@ -267,6 +267,26 @@ async def test_the_machine_alone_is_read_over_the_remembered_address(
         await here.leave()
         assert "HEALTH=/health" in server.scripts[-1]
         assert json.loads((project / ".rehost" / CACHE).read_text())["health"] == "/health"
+
+
+@asynced
+async def test_a_command_that_needs_no_state_asks_neither_cloud_nor_machine(
+    project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = Scripted()
+    async with listening(server):
+        meet(monkeypatch, server)
+        cloud = standing(project)
+        for key, asked in (("host", False), ("another", True)):
+            remember(project, cloud, host_keys=[public(key)])
+            here = made(project, cloud, await visit.start(project, look=False))
+            assert here.client is not None
+            async with here.client:
+                await here.connect()
+            assert here.reach is not None
+            assert here.reach.address == "203.0.113.7"
+            assert (cloud.seen != [], server.scripts) == (asked, [])
+            await here.leave()
 
 
 @asynced

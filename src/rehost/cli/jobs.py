@@ -34,12 +34,15 @@ def command() -> None:
 @common()
 async def list_(session: Session) -> int:
     """List the jobs: schedule, next run, and the last runs. Ends with 1 when the last run of a job was not good."""
+    from rehost.cli import visit
+
+    arriving = await visit.start(session.directory, look=False)
     from rehost.cli.site import site
     from rehost.project import config
     from rehost.release import runs
 
     project = config.load(session.directory)
-    async with site(project) as here:
+    async with site(project, arriving) as here:
         machine = await here.connect(session.progress)
         found = await runs.listed(machine, project.app)
     if not found:
@@ -67,6 +70,9 @@ async def run_(session: Session, name: str) -> int:
 
     The run goes on when this command is ended. A run that is under way already is followed: there are never two.
     """
+    from rehost.cli import visit
+
+    arriving = await visit.start(session.directory, look=False)
     from rehost.cli import making
     from rehost.cli.doing import whoami
     from rehost.cli.site import site
@@ -76,7 +82,7 @@ async def run_(session: Session, name: str) -> int:
 
     project = config.load(session.directory)
     making.learn_secrets(session, project)
-    async with site(project) as here:
+    async with site(project, arriving) as here:
         machine = await here.connect(session.progress)
         session.progress(f"job {name} runs on the machine; `rehost jobs log {name}` shows it too")
         seen = await runs.run(machine, project.app, name, whoami(), session.out)
@@ -101,6 +107,9 @@ async def run_(session: Session, name: str) -> int:
 @common()
 async def log_(session: Session, name: str, run: int | None) -> None:
     """Show what RUN of job NAME wrote, or its last run; the last megabyte of it. Values of secrets are masked."""
+    from rehost.cli import visit
+
+    arriving = await visit.start(session.directory, look=False)
     from rehost.cli import making
     from rehost.cli.site import site
     from rehost.project import config
@@ -108,7 +117,7 @@ async def log_(session: Session, name: str, run: int | None) -> None:
 
     project = config.load(session.directory)
     making.learn_secrets(session, project)
-    async with site(project) as here:
+    async with site(project, arriving) as here:
         machine = await here.connect(session.progress)
         await runs.log(machine, project.app, name, run, session.out)
 

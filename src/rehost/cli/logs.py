@@ -31,10 +31,7 @@ async def command(
     service: str,
 ) -> None:
     """Show the app's log. Values of secrets are masked."""
-    from rehost.cli import making
-    from rehost.cli.site import site
-    from rehost.project import config
-    from rehost.release import logs
+    from rehost.cli import visit
     from rehost.run.errors import UsageError
 
     try:
@@ -44,6 +41,12 @@ async def command(
             f"--grep {pattern!r} is not a regular expression: {wrong}",
             cure="Put a backslash before characters with a meaning of their own, such as ( [ and *.",
         ) from None
+    arriving = await visit.start(session.directory, look=False)
+    from rehost.cli import making
+    from rehost.cli.site import site
+    from rehost.project import config
+    from rehost.release import logs
+
     project = config.load(session.directory)
     order = logs.Order(
         project.app,
@@ -55,7 +58,7 @@ async def command(
         service=service,
     )
     making.learn_secrets(session, project)
-    async with site(project) as here:
+    async with site(project, arriving) as here:
         machine = await here.connect(session.progress)
 
         def line(text: str) -> None:

@@ -111,7 +111,7 @@ class Site:
             return None
         self.machine, self.state = found.machine, found.state
         self.reach = Reach(where.address, where.user, where.host_keys, where.instance_id)
-        if where != self._place(self.reach):
+        if found.state is not None and where != self._place(self.reach):
             # rehost.toml has changed since: the machine was asked about something else.
             visit.remember(self.project.directory, self._place(self.reach))
             await self.probe()
@@ -143,9 +143,14 @@ class Site:
                 raise
 
     async def connect(self, progress: Progress = lambda _text: None) -> Machine:
-        """An open connection, waiting for a machine that is still booting. Raises RehostError."""
+        """An open connection, waiting for a machine that is still booting. Raises RehostError.
+
+        The cloud is asked where the machine is, unless a visit to where it was is under way (`visit.start`).
+        """
         if self.machine is not None:
             return self.machine
+        if self._arriving is not None and (there := await self._guess()) is not None:
+            return there
         end = time.monotonic() + BOOT_SECONDS
         while True:
             try:

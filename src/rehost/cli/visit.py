@@ -37,11 +37,11 @@ class Remembered(NamedTuple):
 
 @dataclass(slots=True)
 class Visit:
-    """An open connection and what the probe saw there."""
+    """An open connection and what the probe saw there. state: None where nobody wanted to know."""
 
     where: Remembered
     machine: Machine
-    state: MachineState
+    state: MachineState | None
 
 
 def recall(directory: Path) -> Remembered | None:
@@ -64,8 +64,10 @@ def remember(directory: Path, where: Remembered) -> None:
     draft.replace(file)
 
 
-async def visit(directory: Path) -> Visit | None:
+async def visit(directory: Path, *, look: bool = True) -> Visit | None:
     """Connects to where the machine was and probes it. None when nothing is remembered or it leads nowhere.
+
+    look: False for a connection alone.
 
     No error: the cloud's answer decides what a failure means, and then the machine is asked again, aloud.
     """
@@ -83,7 +85,8 @@ async def visit(directory: Path) -> Visit | None:
     except RehostError:
         return None
     try:
-        return Visit(where, machine, await probe(machine, where.app, where.health, where.host))
+        state = await probe(machine, where.app, where.health, where.host) if look else None
+        return Visit(where, machine, state)
     except RehostError:
         await machine.close()
         return None
@@ -92,11 +95,11 @@ async def visit(directory: Path) -> Visit | None:
         raise
 
 
-async def start(directory: Path) -> asyncio.Task[Visit | None]:
-    """Sets out, and loads the other modules while the machine answers."""
+async def start(directory: Path, *, look: bool = True) -> asyncio.Task[Visit | None]:
+    """Sets out, and loads the other modules while the machine answers. look: as `visit`."""
     # Python lets the loading thread keep the interpreter for 5 ms each time: the connection, which needs it for a
     # moment at each of its dozen round trips, would take twice as long.
     sys.setswitchinterval(0.0005)
-    task = asyncio.create_task(visit(directory))
+    task = asyncio.create_task(visit(directory, look=look))
     await asyncio.to_thread(import_module, "rehost.cli.making")
     return task

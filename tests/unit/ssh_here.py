@@ -176,9 +176,7 @@ class Moved(Machine):
         check: bool,
         collected: list[str] | None,
     ) -> Output:
-        # A log is looked at more often: it saves most of a test's time.
-        moved = self.move(script).replace("tail -n +1 -s 0.1 ", "tail -n +1 -s 0.01 ")
-        return await super()._run(moved, on_line, what=what, check=check, collected=collected)
+        return await super()._run(self.move(script), on_line, what=what, check=check, collected=collected)
 
 
 @asynccontextmanager

@@ -110,6 +110,7 @@ def machine_doers(here: Site, wanted: Wanted) -> dict[str, Doer]:
     async def send(doing: Doing) -> None:
         machine = await here.connect(doing.progress)
         await _room(here, doing, prune.BUILD_DISK)
+        machine.ahead(2)  # of the build and the release
         sent = await ship.ship(
             machine,
             wanted.context,
@@ -186,8 +187,14 @@ def machine_doers(here: Site, wanted: Wanted) -> dict[str, Doer]:
         run = wanted.project.run
         await mend.hold(machine, app, state_of(here).current, run.stop_grace, doing.progress)
 
+    async def settle_move(doing: Doing) -> None:
+        from rehost.cli import moving  # seldom
+
+        await moving.settle(here, doing)
+
     return {
         bootstrap.ACTION: prepare,
+        decide.SETTLE: settle_move,
         decide.SHIP: send,
         decide.BUILD: construct,
         decide.SEND: send_image,
@@ -293,6 +300,8 @@ async def tell(session: Session, here: Site) -> int:
             cure="Does a firewall on the way close port 80? `rehost plan` shows what is amiss in the cloud.",
         )
     session.out(f"{got.url} answers {got.status}: {got.text.strip()}")
+    if left := [name for name in here.project.moves if name not in state_of(here).moved]:
+        session.note(f"not moved yet: {', '.join(left)}; `rehost move --rehearse` tries it", open_point=True)
     return Exit.DONE
 
 

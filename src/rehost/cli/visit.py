@@ -64,10 +64,10 @@ def remember(directory: Path, where: Remembered) -> None:
     draft.replace(file)
 
 
-async def visit(directory: Path, *, look: bool = True) -> Visit | None:
+async def visit(directory: Path, *, look: bool = True, more: int = 0) -> Visit | None:
     """Connects to where the machine was and probes it. None when nothing is remembered or it leads nowhere.
 
-    look: False for a connection alone.
+    look: False for a connection alone. more: how many scripts are sure to come after the probe.
 
     No error: the cloud's answer decides what a failure means, and then the machine is asked again, aloud.
     """
@@ -85,6 +85,7 @@ async def visit(directory: Path, *, look: bool = True) -> Visit | None:
     except RehostError:
         return None
     try:
+        machine.ahead(more + look)  # the probe takes one
         state = await probe(machine, where.app, where.health, where.host) if look else None
         return Visit(where, machine, state)
     except RehostError:
@@ -95,11 +96,11 @@ async def visit(directory: Path, *, look: bool = True) -> Visit | None:
         raise
 
 
-async def start(directory: Path, *, look: bool = True) -> asyncio.Task[Visit | None]:
-    """Sets out, and loads the other modules while the machine answers. look: as `visit`."""
+async def start(directory: Path, *, look: bool = True, more: int = 0) -> asyncio.Task[Visit | None]:
+    """Sets out, and loads the other modules while the machine answers. look, more: as `visit`."""
     # Python lets the loading thread keep the interpreter for 5 ms each time: the connection, which needs it for a
     # moment at each of its dozen round trips, would take twice as long.
     sys.setswitchinterval(0.0005)
-    task = asyncio.create_task(visit(directory, look=look))
+    task = asyncio.create_task(visit(directory, look=look, more=more))
     await asyncio.to_thread(import_module, "rehost.cli.making")
     return task

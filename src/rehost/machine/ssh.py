@@ -128,12 +128,24 @@ class Machine:
         self._connection = connection
         self.label = label
         self.execs = 0
+        self._spare: list[asyncio.Task[asyncssh.SSHClientProcess[bytes]]] = []
 
     @property
     def peer(self) -> str:
         """The address at the other end, as this computer's sockets know it; "" when there is none."""
         name = self._connection.get_extra_info("peername")
         return str(name[0]) if name else ""
+
+    def ahead(self, scripts: int = 1) -> None:
+        """Opens the sessions of so many scripts that are sure to come, while something else is under way.
+
+        A session takes two round trips before it reads anything.
+        """
+        self._spare += [asyncio.create_task(self._shell()) for _ in range(scripts)]
+
+    async def _shell(self) -> asyncssh.SSHClientProcess[bytes]:
+        """A shell of root's that waits for its script."""
+        return await self._connection.create_process(AS_ROOT.format(command="sh -s"), encoding=None)
 
     async def run(self, script: str, *, what: str = "a script", check: bool = True) -> Output:
         """Runs a POSIX sh script as root. Raises ScriptFailed for a status other than 0 when `check`."""
@@ -155,7 +167,7 @@ class Machine:
         check: bool,
         collected: list[str] | None,
     ) -> Output:
-        async with self._process(AS_ROOT.format(command="sh -s")) as process:
+        async with self._process() as process:
             process.stdin.write(script.encode())
             process.stdin.write_eof()
 
@@ -179,9 +191,14 @@ class Machine:
             raise self._failed(what, status, error)
         return Output("\n".join(collected) if collected is not None else "", error, status)
 
-    async def open(self, script: str) -> Channel:
-        """Runs a script as root whose standard input is the caller's. It stands in argv: no secrets in it."""
-        command = AS_ROOT.format(command=f"sh -c {shlex.quote(script)}")
+    async def open(self, script: str, *, root: bool = True) -> Channel:
+        """Runs a script whose standard input is the caller's. It stands in argv: no secrets in it.
+
+        root: as root; else as the ssh user is, where there is no sudo.
+        """
+        command = f"sh -c {shlex.quote(script)}"
+        if root:
+            command = AS_ROOT.format(command=command)
         self.execs += 1
         try:
             return Channel(await self._connection.create_process(command, encoding=None))
@@ -202,10 +219,10 @@ class Machine:
             raise self._broken(broken) from broken
 
     @asynccontextmanager
-    async def _process(self, command: str) -> AsyncIterator[asyncssh.SSHClientProcess[bytes]]:
+    async def _process(self) -> AsyncIterator[asyncssh.SSHClientProcess[bytes]]:
         self.execs += 1
         try:
-            async with self._connection.create_process(command, encoding=None) as process:
+            async with await (self._spare.pop(0) if self._spare else self._shell()) as process:
                 yield process
         except (asyncssh.Error, OSError) as broken:
             raise self._broken(broken) from broken
@@ -244,9 +261,14 @@ class Machine:
 
     def abort(self) -> None:
         """Hangs up at once."""
+        for spare in self._spare:
+            spare.cancel()
         self._connection.abort()
 
     async def close(self) -> None:
+        for spare in self._spare:
+            spare.cancel()
+        await asyncio.gather(*self._spare, return_exceptions=True)
         self._connection.close()
         await self._connection.wait_closed()
 

@@ -67,12 +67,12 @@ exec 7>>"$dir/readers"
 flock -s 7
 exec 8>&-
 pid=$(systemctl show -p MainPID --value "$unit")
-if [ "${{pid:-0}}" = 0 ]; then cat "$dir/log"; else tail -n +1 -s 0.1 -f --pid="$pid" "$dir/log"; fi
+if [ "${{pid:-0}}" = 0 ]; then cat "$dir/log"; else tail -n +1 -s 0.02 -f --pid="$pid" "$dir/log"; fi
 # The unit's shell writes the result after its script; systemd may still be tidying up.
 tries=0
-while [ "$(systemctl show -p ActiveState --value "$unit")" = deactivating ] && [ "$tries" -lt 100 ]; do
+while [ "$(systemctl show -p ActiveState --value "$unit")" = deactivating ] && [ "$tries" -lt 500 ]; do
   tries=$((tries + 1))
-  sleep 0.1
+  sleep 0.02
 done
 # The log may end in the middle of a line; the mark begins one.
 if [ -s "$dir/log" ] && [ "$(tail -c 1 "$dir/log" | wc -l)" = 0 ]; then echo; fi

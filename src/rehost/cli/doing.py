@@ -104,9 +104,6 @@ def machine_doers(here: Site, wanted: Wanted) -> dict[str, Doer]:
     app = wanted.project.app
     image = ""
 
-    async def prepare(doing: Doing) -> None:
-        await _bootstrap(here, doing)
-
     async def send(doing: Doing) -> None:
         machine = await here.connect(doing.progress)
         await _room(here, doing, prune.BUILD_DISK)
@@ -174,9 +171,6 @@ def machine_doers(here: Site, wanted: Wanted) -> dict[str, Doer]:
         machine = await here.connect(doing.progress)
         await mend.load_routes(machine, decide.proxy_config(release_desired(wanted, here), state_of(here)))
 
-    async def prove(doing: Doing) -> None:
-        await reaching.prove(here, wanted, doing)
-
     async def tidy(doing: Doing) -> None:
         machine = await here.connect(doing.progress)
         names = decide.leftovers(state_of(here), app)
@@ -187,14 +181,9 @@ def machine_doers(here: Site, wanted: Wanted) -> dict[str, Doer]:
         run = wanted.project.run
         await mend.hold(machine, app, state_of(here).current, run.stop_grace, doing.progress)
 
-    async def settle_move(doing: Doing) -> None:
-        from rehost.cli import moving  # seldom
-
-        await moving.settle(here, doing)
-
     return {
-        bootstrap.ACTION: prepare,
-        decide.SETTLE: settle_move,
+        bootstrap.ACTION: partial(_bootstrap, here),
+        decide.SETTLE: partial(_settle_move, here),
         decide.SHIP: send,
         decide.BUILD: construct,
         decide.SEND: send_image,
@@ -202,10 +191,16 @@ def machine_doers(here: Site, wanted: Wanted) -> dict[str, Doer]:
         decide.RELEASE: partial(_with_ports, here, release),
         decide.ROUTES: routes,
         decide.TIDY: tidy,
-        reaching.PROVE: prove,
+        reaching.PROVE: partial(reaching.prove, here, wanted),
         decide.HOLD: hold,
         **serving.doers(here, wanted),
     }
+
+
+async def _settle_move(here: Site, doing: Doing) -> None:
+    from rehost.cli import moving  # seldom
+
+    await moving.settle(here, doing)
 
 
 async def _room(here: Site, doing: Doing, need: int, image: str = "") -> None:

@@ -155,9 +155,6 @@ class Ground:
         if slow.ident is not None:
             slow.join()
         faults = [] if victim == "machine" else list(dict.fromkeys(wrong))
-        if victim == "Docker" and len(wrong) == 1 and wrong[0] == "502 ":
-            # The one that was in flight: it went through a process of Docker's (docker-proxy), which was killed, too.
-            faults = []
         if "Traceback" in output or "fault in rehost" in output:
             faults.append(f"the deploy said: {output[-800:]}")
         ended = "had left" if left and client.returncode == 0 else f"{client.returncode}"

@@ -19,9 +19,13 @@ WHAT: Final = "Docker, Caddy, swap and security upgrades on the machine"
 SWAP_FILE: Final = "/var/lib/rehost/swap"
 DAEMON_FILE: Final = "/etc/docker/daemon.json"
 BUILD_CACHE: Final = 2 * 2**30
-# Ten files of 10 MB a container: a chatty app can't fill the disk. live-restore: containers outlive the daemon.
+_DAEMON_WORDS: Final = "log rotation, live-restore, no userland-proxy"
+_FORGED: Final = "PREROUTING ! -i lo -d 127.0.0.0/8 -j DROP"
+# Ten files of 10 MB a container: a chatty app can't fill the disk. live-restore: containers outlive the daemon; without
+# userland-proxy the way to them does, too: the kernel forwards their ports, and no process of Docker's.
 DAEMON: Final[dict[str, Any]] = {
     "live-restore": True,
+    "userland-proxy": False,
     "log-driver": "json-file",
     "log-opts": {"max-size": "10m", "max-file": "10"},
     # BuildKit drops what of its cache goes beyond this, a moment after a build.
@@ -39,6 +43,12 @@ TEXTS: Final = {
     "/etc/sysctl.d/90-rehost.conf": "vm.swappiness = 10\nnet.ipv4.tcp_migrate_req = 1",
     # Debian's unit stays down after a crash, and every app of the machine with it.
     "/etc/systemd/system/caddy-api.service.d/rehost.conf": "[Service]\nRestart=on-failure\nRestartSec=1",
+    # To forward from loopback, Docker lets loopback addresses through its bridges (route_localnet), and a container
+    # could then write to what listens on the machine's own loopback, Caddy's API for one. Such packets end here.
+    "/etc/systemd/system/docker.service.d/rehost.conf": (
+        "[Service]\n"
+        f"ExecStartPre=/bin/sh -c 'iptables -w -t raw -C {_FORGED} 2>/dev/null || iptables -w -t raw -I {_FORGED}'"
+    ),
 }
 
 
@@ -85,6 +95,7 @@ def _script(daemon: str, *, keep_daemon: bool) -> str:
         "SSHD": TEXTS["/etc/ssh/sshd_config.d/60-rehost.conf"],
         "SYSCTL": TEXTS["/etc/sysctl.d/90-rehost.conf"],
         "CADDY": TEXTS["/etc/systemd/system/caddy-api.service.d/rehost.conf"],
+        "DOCKER": TEXTS["/etc/systemd/system/docker.service.d/rehost.conf"],
     }
     head = "".join(f"{name}={shlex.quote(value)}\n" for name, value in values.items())
     version = hashlib.sha256((head + body).encode()).hexdigest()[:16]
@@ -102,9 +113,9 @@ def drift(state: MachineState) -> list[Change]:
         Change(f"package {name}", None, "installed") for name in PACKAGES if name not in state.packages
     ]
     if state.files.get(DAEMON_FILE) is None:
-        changes.append(Change(DAEMON_FILE, None, "log rotation, live-restore"))
+        changes.append(Change(DAEMON_FILE, None, _DAEMON_WORDS))
     elif state.files[DAEMON_FILE] != (daemon_json(state.files[DAEMON_FILE]) + "\n").encode():
-        changes.append(Change(DAEMON_FILE, "changed", "log rotation, live-restore"))
+        changes.append(Change(DAEMON_FILE, "changed", _DAEMON_WORDS))
     for name, text in TEXTS.items():
         found = state.files.get(name)
         if found != (text + "\n").encode():

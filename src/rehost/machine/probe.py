@@ -22,6 +22,7 @@ FILES: Final = (
     "/etc/ssh/sshd_config.d/60-rehost.conf",
     "/etc/sysctl.d/90-rehost.conf",
     "/etc/systemd/system/caddy-api.service.d/rehost.conf",
+    "/etc/systemd/system/docker.service.d/rehost.conf",
 )
 # Labels of what is no web process.
 PARTS: Final = ("process", "job", "service")
@@ -82,7 +83,10 @@ class Health(NamedTuple):
 
 
 class MachineState(NamedTuple):
-    """What one probe saw. Sizes in bytes. jobs: the unit files of the app's jobs, services: records, by name."""
+    """What one probe saw. Sizes in bytes. jobs: the unit files of the app's jobs, services: records, by name.
+
+    moving: how far a move of data is that is under way or was cut off, "" for none. moved: records of those made.
+    """
 
     os_id: str
     os_version: str
@@ -112,6 +116,8 @@ class MachineState(NamedTuple):
     platform: str = ""
     jobs: Mapping[str, str] = MappingProxyType({})
     services: Mapping[str, Mapping[str, Any]] = MappingProxyType({})
+    moving: str = ""
+    moved: Mapping[str, Mapping[str, Any]] = MappingProxyType({})
 
     def unit(self, name: str) -> Unit:
         return self.units.get(name, Unit())
@@ -203,6 +209,10 @@ def parse(text: str) -> MachineState:
         services={
             name: json.loads("".join(lines))
             for name, lines in _named(texts, r"/services/([^/]+)/service\.json$")
+        },
+        moving=next(("".join(lines) for _, lines in _named(texts, r"(/moving/step)$")), ""),
+        moved={
+            name: json.loads("".join(lines)) for name, lines in _named(texts, r"/moving/([^/]+)/moved\.json$")
         },
         jobs={
             name: (_file(lines) or b"").decode()

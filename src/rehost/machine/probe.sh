@@ -39,7 +39,8 @@ say texts
 grep -asH '' /etc/os-release /proc/meminfo /proc/swaps /proc/uptime $FILES /var/lib/rehost/bootstrap/state \
   /var/lib/rehost/*/ports "/var/lib/rehost/$APP"/live/[ab] \
   "/var/lib/rehost/$APP"/releases/*/state "/var/lib/rehost/$APP"/releases/*/release.json \
-  "/etc/systemd/system/rehost-$APP".job.* "/var/lib/rehost/$APP"/services/*/service.json
+  "/etc/systemd/system/rehost-$APP".job.* "/var/lib/rehost/$APP"/services/*/service.json \
+  "/var/lib/rehost/$APP"/moving/step "/var/lib/rehost/$APP"/moving/*/moved.json
 say cpus
 nproc
 say disk

@@ -15,7 +15,7 @@ import pytest
 
 from machine_state import APP
 from rehost.edge import caddy
-from rehost.release import decide, switch
+from rehost.release import decide, history, switch
 from rehost.release.switch import ReleaseFailed
 from rehost.run.errors import Refused
 from ssh_here import asynced
@@ -72,6 +72,8 @@ async def test_a_first_release_that_gets_unwell_stays_and_is_called_so(tmp_path:
             await here.release(desired(QUICK._replace(watch_for=60)))
         assert "release 1 of content-api serves, but is not well: /health gave 500 no" in failed.value.what
         assert failed.value.serving == "release 1, which is not well"
+        (told,) = history.runs((here.app / "history").read_text())
+        assert (told.outcome, told.why.split(",")[0]) == ("live", "/health gave 500 no")
         assert (here.live, here.running(), here.states) == ({"a": "1"}, [f"{APP}-1"], {1: "live"})
 
 

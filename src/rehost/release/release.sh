@@ -234,6 +234,11 @@ if [ -f "$home/release/after" ]; then
   rm -f "$home/release/after"
 fi
 was=$(cat "$dir/state" 2>/dev/null || echo prepared)
+# A move of data that was cut off comes to its end before anything starts on half of it.
+if [ -f "$home/moving/swap" ] && ! sh "$home/moving/swap" again; then
+  mark "$N" failed
+  exit 3
+fi
 serving=
 if [ -f "$live/b" ]; then serving=b; elif [ -f "$live/a" ]; then serving=a; fi
 if [ -n "$serving" ]; then read -r old <"$live/$serving"; fi
@@ -366,6 +371,7 @@ if [ "$WATCH" -gt 0 ]; then
   if [ -n "$bad" ]; then
     if [ -n "$old_ran" ]; then give_back "$bad"; fi
     last_words
+    event failed "$bad"
     say @fail "$bad; there is no other release to return to, so it serves on"
     exit 5
   fi

@@ -33,6 +33,8 @@ class FakeRender:
     files: dict[str, list[Item]] = field(default_factory=dict)
     domains: dict[str, list[Item]] = field(default_factory=dict)
     deploys: dict[str, list[Item]] = field(default_factory=dict)
+    routes: dict[str, list[Item]] = field(default_factory=dict)
+    headers: dict[str, list[Item]] = field(default_factory=dict)
     groups: list[Item] = field(default_factory=list)
     postgres: list[Item] = field(default_factory=list)
     key_value: list[Item] = field(default_factory=list)
@@ -107,6 +109,8 @@ class FakeRender:
                     "secret-files": (self.files, "secretFile"),
                     "custom-domains": (self.domains, "customDomain"),
                     "deploys": (self.deploys, "deploy"),
+                    "routes": (self.routes, "route"),
+                    "headers": (self.headers, "header"),
                 }
                 if kind not in lists:
                     return None

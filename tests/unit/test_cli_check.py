@@ -84,12 +84,51 @@ def test_a_checkout_that_is_not_there(directory: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("broken", ["Dockerfile", ".env.prod"])
-def test_what_cannot_be_read_is_told_once(directory: Path, broken: str) -> None:
+def test_what_is_not_there_is_told_once_and_what_the_code_demands_all_the_same(
+    directory: Path, broken: str
+) -> None:
     (directory / "settings.py").write_text(SETTINGS)
     (directory / broken).unlink()
     errors = [one for one in amiss(directory) if one.severity == "error"]
-    assert {one.where.rpartition("/")[2] for one in errors} <= {broken}
-    assert errors
+    assert [one.where.rpartition("/")[2] for one in errors if "settings.py" not in one.where] == [broken]
+    assert [one.where for one in errors if "settings.py" in one.where] == ["settings.py:5"]
+
+
+def test_an_env_file_that_cannot_be_read_says_nothing_of_what_is_missing(directory: Path) -> None:
+    (directory / "settings.py").write_text(SETTINGS)
+    (directory / ".env.prod").write_text("no assignment\n")
+    errors = [one for one in amiss(directory) if one.severity == "error"]
+    assert {one.where for one in errors} == {".env.prod:1"}
+
+
+def test_a_place_is_named_from_the_project_and_a_required_variable_once(directory: Path) -> None:
+    (directory / "api").mkdir()
+    (directory / "api" / "settings.py").write_text(SETTINGS)
+    (directory / "Dockerfile").rename(directory / "api" / "Dockerfile")
+    text = (
+        directory / "rehost.toml"
+    ).read_text() + '[build]\ncontext = "api"\ndockerfile = "api/Dockerfile"\n'
+    (directory / "rehost.toml").write_text(text.replace("required = [", 'required = ["DATABASE_URL", '))
+    errors = [one for one in amiss(directory) if one.severity == "error"]
+    assert [(one.where, one.what.partition(":")[0]) for one in errors] == [
+        ("api/settings.py:5", "DATABASE_URL")
+    ]
+
+
+def test_what_an_image_demands_that_is_pulled_is_not_read_from_here(directory: Path) -> None:
+    (directory / "settings.py").write_text(SETTINGS)
+    text = (directory / "rehost.toml").read_text() + '[build]\nimage = "ghcr.io/me/app:1"\n'
+    (directory / "rehost.toml").write_text(text)
+    found = checking.findings(config.load(directory))
+    assert not [one for one in found if one.severity == "error"]
+    assert any("the image is prebuilt" in one.what for one in found)
+
+
+def test_a_caller_inside_the_project_is_told_once(directory: Path) -> None:
+    (directory / "web").mkdir()
+    (directory / "web" / ".env.production").write_text("VITE_API=https://shop.onrender.com\n")
+    found = [one for one in amiss(directory, (directory / "web",)) if "build variable" in one.what]
+    assert len(found) == 1
 
 
 def test_of_much_python_the_settings_and_what_is_near_the_top_are_read(

@@ -56,6 +56,18 @@ def test_no_file_and_a_bad_one_are_errors_and_nothing_is_called_missing(tmp_path
     assert "hunter2secret" not in repr(found)
 
 
+def test_the_name_of_a_service_beside_the_app_is_no_private_name_of_a_platform(tmp_path: Path) -> None:
+    env(tmp_path, "A=redis://cache:6379")
+    alone = project(tmp_path)
+    assert [each for each in said(alone) if "name without a domain" in each[1]]
+    text = (
+        'app = "a"\n[machine]\nprovider = "host"\naddress = "h"\n[env]\nfiles = [".env"]\n'
+        '[services.cache]\nimage = "redis:7"\n'
+    )
+    beside = parse(text, tmp_path)
+    assert said(beside) == [("ok", "1 variable, none of the required ones missing.", "env")]
+
+
 def test_a_file_that_others_can_open(tmp_path: Path) -> None:
     env(tmp_path, "A=1", 0o644)
     first = findings(project(tmp_path))[0]

@@ -20,11 +20,28 @@ def imported(other: str) -> Import:
 def test_a_worker_of_the_same_image_is_a_process() -> None:
     found = imported(
         "{type: worker, name: Mail_Queue, runtime: docker, repo: r, dockerCommand: 'python -m q', "
-        "envVars: [{key: A, value: b}, {key: QUEUE, value: c}, {fromGroup: g}]}"
+        "envVars: [{key: A, value: other}, {key: QUEUE, value: c}, {key: K, sync: false}, {fromGroup: g}]}"
     )
     assert found.settings.processes == {"mail-queue": "python -m q"}
     (told,) = [each.how for each in found.differently if each.field == "services.Mail_Queue"]
-    assert "QUEUE it had besides" in told and "must not run on both sides" in told
+    for part in ("A had another value there", "QUEUE of its own", "K it had besides", "it linked g"):
+        assert part in told
+    assert "must not run on both sides" in told and "other" not in told.replace("another", "")
+    # What it needs is given to the one environment that both have.
+    assert {key: value.reveal() for key, value in found.settings.variables.items()} == {
+        "A": "b",
+        "QUEUE": "c",
+    }
+    assert found.settings.required == ("A", "QUEUE")
+
+
+def test_a_native_worker_with_a_build_of_its_own_is_a_process_of_the_apps_image() -> None:
+    both = "runtime: python, repo: r, buildCommand: pip install ., startCommand"
+    text = f"services: [{{type: web, name: a, {both}: serve}}, {{type: worker, name: q, {both}: work}}]"
+    assert "buildCommand" not in str(blueprint.parse(text).differently)
+    found = blueprint.parse(text.replace("pip install .", "make", 1))
+    assert found.settings.processes == {"q": "work"}
+    assert "its buildCommand is another one" in str(found.differently)
 
 
 def test_a_cron_job_of_the_same_image_is_a_job() -> None:

@@ -138,6 +138,54 @@ def test_a_disk_becomes_a_volume(disk: object, volume: str | None) -> None:
     assert lists(found)["service.disk"] == ("differently" if volume else "left")
 
 
+def test_groups_of_an_environment_its_project_and_the_file() -> None:
+    """The nearest of a name counts; the groups of another project are out of reach."""
+
+    def group(name: str, value: str) -> str:
+        return f"{{name: {name}, envVars: [{{key: {name.upper()}, value: {value}}}]}}"
+
+    app = "services: [{type: web, name: api, envVars: [{fromGroup: a}, {fromGroup: b}, {fromGroup: c}]}]"
+    text = (
+        f"envVarGroups: [{group('a', 'file')}, {group('b', 'file')}, {group('c', 'file')}]\n"
+        f"projects:\n- name: other\n  envVarGroups: [{group('a', 'other')}, {group('b', 'other')}]\n"
+        f"- name: shop\n  envVarGroups: [{group('a', 'project')}, {group('b', 'project')}]\n"
+        f"  environments: [{{name: live, envVarGroups: [{group('a', 'environment')}], {app}}}]\n"
+    )
+    found = blueprint.parse(text)
+    values = {key: value.reveal() for key, value in found.settings.variables.items()}
+    assert values == {"A": "environment", "B": "project", "C": "file"}
+    assert {each.field for each in found.left if "another environment" in each.why} == {
+        *("envVarGroups.a", "envVarGroups.b", "projects.shop.envVarGroups.a"),
+        *("projects.other.envVarGroups.a", "projects.other.envVarGroups.b"),
+    }
+
+
+@pytest.mark.parametrize(
+    ("field", "where"),
+    [
+        ("autoDeploy: false", "carried"),
+        ("autoDeployTrigger: 'off'", "carried"),
+        ("autoDeployTrigger: commit", "left"),
+        ("maintenanceMode: {enabled: false, uri: x}", "carried"),
+        ("maintenanceMode: {enabled: true}", "left"),
+        ("ipAllowList: [{source: 0.0.0.0/0}]", "carried"),
+        ("ipAllowList: [{source: 203.0.113.0/24}]", "left"),
+        ("ipAllowList: []", "left"),
+    ],
+)
+def test_what_is_so_here_as_well_is_nothing_to_do(field: str, where: str) -> None:
+    found = blueprint.parse(f"services: [{{type: web, name: a, {field}}}]")
+    assert lists(found)[f"service.{field.partition(':')[0]}"] == where
+
+
+def test_a_private_service_may_be_named_where_no_web_service_is() -> None:
+    text = "services: [{type: pserv, name: a}, {type: worker, name: b}]"
+    with pytest.raises(UsageError, match="no web service") as refused:
+        blueprint.parse(text)
+    assert "Name the one that moves with --service" in refused.value.cure
+    assert blueprint.parse(text, "a").settings.app == "a"
+
+
 def test_a_full_blueprint() -> None:
     found = blueprint.parse(FULL)
     settings = found.settings
@@ -165,7 +213,7 @@ def test_a_full_blueprint() -> None:
         "dockerContext": "carried", "dockerCommand": "left", "preDeployCommand": "differently",
         "healthCheckPath": "differently", "maxShutdownDelaySeconds": "carried", "numInstances": "left",
         "scaling": "left", "disk": "differently", "domains.api.example.com": "carried",
-        "domains.www.example.com": "left", "domains.Not A Name": "left", "autoDeploy": "left",
+        "domains.www.example.com": "left", "domains.Not A Name": "left", "autoDeploy": "carried",
         "surprise": "left",
     }  # fmt: skip
     variables = {
@@ -193,7 +241,7 @@ def test_a_full_blueprint() -> None:
     assert all(re.fullmatch("([A-Z].*[.])?", each.todo) for each in found.left)
     todo = {each.field: each.todo for each in found.left}
     assert todo["version"] == ""
-    assert todo["service.dockerCommand"] == "Write it into the Dockerfile as CMD."
+    assert todo["service.dockerCommand"].startswith("Write it into the Dockerfile as CMD")
     assert all(each.how for each in found.differently)
 
 
@@ -252,6 +300,7 @@ def test_every_key_that_render_documents_is_known(key: str) -> None:
 KNOWN = [
     "name", "runtime", "env", "plan", "region", "rootDir", "dockerfilePath", "dockerContext", "healthCheckPath",
     "maxShutdownDelaySeconds", "numInstances", "scaling", "autoDeploy", "repo", "image", "buildCommand",
+    "ipAllowList", "maintenanceMode",
 ]  # fmt: skip
 VALUES: st.SearchStrategy[Any] = st.recursive(
     st.none()

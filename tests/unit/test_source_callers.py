@@ -39,7 +39,8 @@ def find(file: str, text: str, *, others: bool = True) -> list[Caller]:
         ("settings.py", "ALLOWED_HOSTS = ['shop.onrender.com']", "a CORS origin"),
         (".github/workflows/ci.yml", f"run: curl {URL}/health", "continuous integration"),
         (".env.production", f"VITE_API={URL}", "a frontend's build variable"),
-        ("netlify.toml", f'to = "{URL}/:splat"', "a frontend's build variable"),
+        ("netlify.toml", f'to = "{URL}/:splat"', "a frontend's host"),
+        ("web/vercel.json", f'"destination": "{URL}/$1"', "a frontend's host"),
         ("render.yaml", "domain: shop.onrender.com", "the blueprint"),
         ("README.md", URL, "documentation"),
         ("src/Api.vue", f"fetch('{URL}')", "a frontend"),
@@ -52,9 +53,8 @@ def test_kinds(file: str, text: str, kind: str) -> None:
     assert (found.kind.name, found.name, found.file) == (kind, "shop.onrender.com", file)
     assert found.line == text[: text.index("shop.onrender")].count("\n") + 1
     (told,) = callers.findings([found], OWN)
-    assert told.severity == ("ok" if kind == "the blueprint" else "warning")
-    assert told.where == f"{file}:{found.line}"
-    assert bool(told.cure) is (told.severity == "warning")
+    assert (told.severity, told.where) == ("warning", f"{file}:{found.line}")
+    assert told.cure
 
 
 @pytest.mark.parametrize(
@@ -80,7 +80,7 @@ def test_other_services_at_render_are_told_apart() -> None:
     ]
     own, others = callers.findings(found, OWN)
     assert (own.where, own.what) == ("a.js:1", "code has shop.onrender.com; also a.js:3.")
-    assert "if that service is this one" in others.what
+    assert others.cure.startswith("When that service moves or ends: ")
     assert [each.name for each in find("a.js", f"{URL} x.onrender.com", others=False)] == [
         "shop.onrender.com"
     ]

@@ -132,6 +132,43 @@ def test_a_settings_class_is_followed_into_other_files() -> None:
     ]
 
 
+NESTED = """
+class Login(BaseModel):
+    user: str
+    password: SecretStr
+
+class Database(BaseModel):
+    host: str
+    port: int = 5432
+    login: Login
+
+class Cache(BaseModel):
+    url: str = Field(alias="ADDRESS")
+
+class Settings(BaseSettings):
+    model_config = SettingsConfigDict(env_prefix="APP_", env_nested_delimiter="__")
+    db: Database
+    cache: Cache | None
+    other: Cache = Cache(url="x")
+    second: Cache
+"""
+
+
+def test_what_a_nested_model_demands() -> None:
+    found = {use.name: use.need for use in contract.read(sources({"a.py": NESTED})).uses}
+    assert found == {
+        **dict.fromkeys(("APP_DB__HOST", "APP_DB__LOGIN__USER", "APP_DB__LOGIN__PASSWORD"), "demanded"),
+        **{"APP_CACHE": "demanded", "APP_OTHER": "optional", "APP_SECOND__ADDRESS": "demanded"},
+    }
+    given_names = dict.fromkeys(
+        ("APP_DB__HOST", "APP_DB__LOGIN__USER", "APP_CACHE", "APP_SECOND__ADDRESS"), True
+    )
+    (error,) = [each for each in said({"a.py": NESTED}, given_names) if each.severity == "error"]
+    assert (error.where, error.what.partition(":")[0]) == ("a.py:4", "APP_DB__LOGIN__PASSWORD or APP_DB")
+    whole = dict.fromkeys(("APP_DB", "APP_CACHE", "APP_SECOND"), True)
+    assert not [each for each in said({"a.py": NESTED}, whole) if each.severity == "error"]
+
+
 OTHERS = {
     ("app.ts", "const a = process.env.A!;\nconst b = process.env['B'] ?? 'x';\nuse(process.env.C)"): {
         "A": "demanded",
@@ -212,6 +249,32 @@ OTHERS = {
         "C": "optional",
     },
     (
+        "main.go",
+        'v, ok := os.LookupEnv("A")\nif !ok {\n  log.Fatalf("A")\n}\n'
+        'if v, ok := os.LookupEnv("B"); !ok {\n  return errors.New("B")\n}\nif _, ok := os.LookupEnv("C"); ok {\n}\n',
+    ): {"A": "demanded", "B": "demanded", "C": "optional"},
+    ("a.rb", "url = ENV.fetch 'A'\nn = ENV.fetch 'B', 1\nx = ENV.fetch('C') do\n 1 end\nENV.fetch( 'D' )"): {
+        "A": "demanded",
+        "B": "optional",
+        "C": "optional",
+        "D": "demanded",
+    },
+    ("main.ts", "const a = Deno.env.get('A')!;\nconst b = Deno.env.get('B') ?? 'x';"): {
+        "A": "demanded",
+        "B": "optional",
+    },
+    ("main.ts", "serve(Bun.env.A!, Bun.env['B'] || 1)"): {"A": "demanded", "B": "optional"},
+    ("page.astro.ts", "import.meta.env.DEV && f(import.meta.env.A, import.meta.env.PUBLIC_B!)"): {
+        "A": "read",
+        "PUBLIC_B": "read",
+    },
+    ("a.mjs", "import { env } from 'node:process';\nconnect(env.A); f(env.B ?? 1); my.env.C; // env.D"): {
+        "A": "demanded",
+        "B": "optional",
+    },
+    ("a.js", "const env = process.env;\nif (!env.A) throw new Error();"): {"A": "demanded"},
+    ("a.js", "const env = load();\nenv.A"): {},
+    (
         "runtime.exs",
         'System.fetch_env!("A")\nSystem.get_env("B") ||\n  raise """\n  no\n  """\nSystem.get_env("C") || "x"\n'
         'System.get_env("D", "x")\nSystem.get_env("E")',
@@ -222,6 +285,16 @@ OTHERS = {
 @pytest.mark.parametrize(("file", "text"), OTHERS)
 def test_other_languages(file: str, text: str) -> None:
     assert needs(file, text) == OTHERS[file, text]
+
+
+def test_rails_demands_a_secret_of_its_own() -> None:
+    rails = {"config/environment.rb": 'require_relative "application"\nRails.application.initialize!\n'}
+    (found,) = [each for each in said(rails, {}) if each.severity == "error"]
+    assert found.what.startswith("SECRET_KEY_BASE or RAILS_MASTER_KEY: ")
+    for given_name in ("SECRET_KEY_BASE", "RAILS_MASTER_KEY"):
+        assert not [each for each in said(rails, {given_name: True}) if each.severity == "error"]
+    own = {"config/environments/production.rb": "config.secret_key_base = Vault.read\n"}
+    assert not [each for each in said({**rails, **own}, {}) if each.severity == "error"]
 
 
 @pytest.mark.parametrize(

@@ -280,9 +280,33 @@ def test_compose() -> None:
     told = lists(found)
     assert lost(yaml.safe_load(COMPOSE), found) == []
     assert told["services.worker"] == told["services.web.environment.URL"] == "differently"
-    assert told["services.db"] == told["services.web.command"] == told["services.web.unheard.of.0"] == "left"
+    assert told["services.db"] == "differently"
+    assert told["services.web.command"] == told["services.web.unheard.of.0"] == "left"
+    assert settings.services == {"db": {"image": "postgres:16", "volumes": ["pg:/var/lib/postgresql/data"]}}
     (worker,) = [each.how for each in found.differently if each.field == "services.worker"]
     assert "QUEUE it had besides" in worker and "LEVEL" not in worker
+
+
+def test_what_fly_launch_writes_of_nothing_is_nothing_to_do() -> None:
+    found = fly.parse(
+        'app = "a"\n[build]\n[http_service]\nprocesses = ["app"]\n[[http_service.checks]]\npath = "/up"\n'
+        'method = "GET"\ninterval = "9s"\n'
+    )
+    why = {each.field: each.why for each in found.left}
+    assert why["build"] == "It is empty."
+    assert why["http_service.checks.0.method"] == "rehost asks with GET."
+    assert "half second" in why["http_service.checks.0.interval"]
+    assert not [each for each in found.left if each.todo]
+
+
+def test_fly_pulls_an_image_that_it_names(tmp_path: Path) -> None:
+    found = fly.parse(
+        'app = "a"\n[build]\nimage = "ghcr.io/me/a:1"\ndockerfile = "D"\n[build.args]\nA = "1"\n'
+    )
+    assert (found.settings.image, found.settings.dockerfile) == ("ghcr.io/me/a:1", None)
+    assert lists(found)["build.image"] == "differently" and lists(found)["build.dockerfile"] == "left"
+    wrong = fly.parse('app = "a"\n[build]\nimage = "No Image"\n')
+    assert (wrong.settings.image, lists(wrong)["build.image"]) == (None, "left")
 
 
 def test_compose_does_not_guess_which_service_moves() -> None:
@@ -294,7 +318,10 @@ def test_compose_does_not_guess_which_service_moves() -> None:
     with pytest.raises(UsageError, match='no service "d"'):
         compose.parse(two, "d")
     with pytest.raises(UsageError, match="none of its services"):
-        compose.parse("services: {c: {image: redis}}")
+        compose.parse("services: {c: {image: redis, ports: ['6379']}}")
+    assert compose.parse(
+        "services: {c: {image: 'me/app:1', ports: ['80']}, d: {image: redis}}"
+    ).settings.image
 
 
 # -- no leaf is lost, whatever stands there ------------------------------------------------------------------
@@ -418,6 +445,7 @@ def test_the_first_of_them_counts_and_the_others_are_named(several: Path) -> Non
     init_write.write(made)
     project = config.load(several)
     assert (project.app, project.run.port, project.run.volumes) == ("shop", 8000, ("shop-data:/data",))
+    assert project.run.exclusive
     assert list(project.processes) == ["worker"]
     assert project.build.args == {"VERSION": "1"}
     assert "# From fly.toml.\nport" not in made.text and "#[processes.worker]" in made.text

@@ -61,7 +61,7 @@ def test_the_reference_backend(reference: Path) -> None:
     assert (project.build.context, project.build.dockerfile) == (".", "Dockerfile")
     assert (project.run.port, project.run.health, project.run.memory) == (8080, "/health", 400 * MB)
     assert (project.run.stop_grace, project.domain.name) == (30, "api.example.com")
-    assert project.run.volumes == ("uploads:/data",)
+    assert (project.run.volumes, project.run.exclusive) == (("uploads:/data",), True)
     assert project.env.files == (".env.prod",)
     assert {"MONGODB_URL", "SECRET_KEY", "ALLOWED_ORIGINS", "STATS_COLLECTION"} <= set(project.env.required)
     assert env(reference)["ALLOWED_ORIGINS"] == "https://www.example.com,https://admin.example.com"
@@ -102,6 +102,14 @@ def test_an_empty_directory_gives_the_defaults_and_says_what_is_missing(app: Pat
     assert any("Dockerfile is not there" in note for note in found.report.notes)
     assert (found.report.carried, found.additions) == ((), {})
     assert not (app / ".env.prod").exists()
+
+
+def test_an_empty_directory_is_asked_about_and_one_with_a_plain_language_gets_a_dockerfile(app: Path) -> None:
+    assert any("nothing here says what the app is" in note for note in made(app).report.notes)
+    (app / "go.mod").write_text("module x\n\ngo 1.23\n")
+    found = made(app)
+    assert found.image is not None and "FROM golang:1.23-bookworm AS build" in found.image.dockerfile
+    assert not any("nothing here says" in note for note in found.report.notes)
 
 
 def test_a_variable_that_is_there_is_never_overwritten_and_the_rest_is_added(app: Path) -> None:
@@ -185,6 +193,32 @@ def test_where_the_dockerfile_lies(
     assert (build.context, build.dockerfile) == (context, dockerfile)
 
 
+def test_a_prebuilt_image_stands_alone_under_build(app: Path) -> None:
+    (app / "render.yaml").write_text(
+        "services: [{type: web, name: a, runtime: image, dockerCommand: x, image: {url: 'ghcr.io/me/a:1.2', creds:"
+        " {fromRegistryCreds: {name: hub}}}}]"
+    )
+    found = made(app)
+    assert write(found)
+    build = load(app).build
+    assert (build.image, build.context, build.on) == ("ghcr.io/me/a:1.2", ".", "machine")
+    assert not any("Dockerfile is not there" in note for note in found.report.notes)
+    assert [each.field for each in found.report.left] == ["service.dockerCommand", "service.image.creds"]
+    assert "docker login ghcr.io" in found.report.left[1].todo
+
+
+def test_an_image_that_render_does_not_look_at_is_not_taken(app: Path) -> None:
+    service = "type: web, name: a, image: {url: 'ghcr.io/me/a:1.2'}, runtime: docker"
+    (app / "render.yaml").write_text(f"services: [{{{service}}}]")
+    found = made(app)
+    assert parse(found.text, app).build.image is None
+    assert [each.field for each in found.report.left] == ["service.image"]
+    (app / "render.yaml").write_text(
+        "services: [{type: web, name: a, runtime: image, image: {url: No Name}}]"
+    )
+    assert any("the name of its image is not known" in note for note in made(app).report.notes)
+
+
 def test_a_service_is_chosen_by_name(app: Path) -> None:
     (app / "render.yml").write_text("services: [{type: web, name: a}, {type: web, name: b}]")
     with pytest.raises(UsageError, match="--service"):
@@ -229,7 +263,8 @@ def test_every_line_of_the_example_stays_or_is_a_key(reference: Path) -> None:
     for line in EXAMPLE.read_text().splitlines():
         if line.startswith(("# ", "[", "#[")):
             # What an app may have beside its web process is shown, and not taken.
-            assert (f"#{line}" if line.startswith("[") and "." in line else line) in text.splitlines()
+            shown = line.startswith("[") and ("." in line or line == "[moves]")
+            assert (f"#{line}" if shown else line) in text.splitlines()
     assert "#url = " in text
     assert "#args = " in text
 

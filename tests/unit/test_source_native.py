@@ -19,7 +19,7 @@ from rehost.source.native import Draft, Service
 
 PACKAGE = {
     "name": "shop",
-    "engines": {"node": ">=20.1"},
+    "engines": {"node": ">=18 <21"},
     "scripts": {"start": "node dist/server.js", "build": "tsc"},
     "devDependencies": {"typescript": "5"},
 }
@@ -83,13 +83,13 @@ SAMPLES: dict[str, tuple[Service, Mapping[str, str], list[str], str]] = {
         Service("python", "uv sync --frozen", "fastapi run app.py"),
         {"pyproject.toml": "", "uv.lock": ""},
         ["COPY pyproject.toml uv.lock ./", "RUN uv sync --frozen --no-dev --no-install-project --active"],
-        "python:3.13-slim-bookworm",
+        "python:3.14-slim-bookworm",
     ),
     "a local package": (
         Service("python", "pip install -r requirements.txt .", "shop"),
         {"requirements.txt": "", "pyproject.toml": ""},
         ["COPY . .", "RUN pip install -r requirements.txt ."],
-        "python:3.13-slim-bookworm",
+        "python:3.14-slim-bookworm",
     ),
     "node": (
         Service("node", "npm install; npm run build", "npm start"),

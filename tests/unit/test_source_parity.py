@@ -188,6 +188,10 @@ def test_the_blueprint(tmp_path: Path) -> None:
     assert all(one.cure for one in found if one.severity == "warning")
     kept = findings(tmp_path, {"render.yaml": BLUEPRINT}, TOML + 'volumes = ["d:/data"]\n')
     assert "the disk at /data is a volume here" in " ".join(one.what for one in kept)
+    stays = "the disk at /data: what it holds stays at Render."
+    assert stays in [one.what for one in kept]
+    moves = TOML + 'volumes = ["d:/data"]\n[moves]\nd = "srv-1@ssh.oregon.render.com:/data"\n'
+    assert stays not in [one.what for one in findings(tmp_path, {"render.yaml": BLUEPRINT}, moves)]
 
 
 def test_an_app_that_comes_from_render_without_a_blueprint(tmp_path: Path) -> None:

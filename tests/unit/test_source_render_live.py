@@ -16,6 +16,7 @@ from project_here import files, last, typed
 from rehost.project import config, dotenv
 from rehost.run.secret import Secret
 from rehost.source import blueprint, render_live, render_notes, stores
+from rehost.source.init_text import fill
 from rehost.source.render_export import Group, Live, Store
 from render_fake import KEY, FakeRender, group, served, variables, web
 
@@ -155,6 +156,26 @@ def test_what_stands_at_render_counts_and_nothing_of_the_file_vanishes() -> None
     assert {"service.env", "service.domain", "service.autoDeployTrigger", "services.mailer"} <= set(where)
 
 
+@pytest.mark.parametrize(
+    ("address", "moves"),
+    [
+        ("srv-1@ssh.oregon.render.com", {"data": "srv-1@ssh.oregon.render.com:/data"}),
+        ("", {}),
+        ("ssh -p 1 x@y", {}),
+        (None, {}),
+    ],
+)
+def test_a_disk_is_moved_from_the_address_that_render_tells(
+    address: str | None, moves: dict[str, str]
+) -> None:
+    there = live()
+    there.service["serviceDetails"] |= {"sshAddress": address}
+    settings = blueprint.of_live(there).settings
+    assert settings.moves == moves
+    toml = fill(config.EXAMPLE.read_text(), {("run", "volumes"): [settings.volume]}, {}, settings)
+    assert {name: str(where) for name, where in config.parse(toml, Path()).moves.items()} == moves
+
+
 def test_what_was_removed_at_render_is_not_carried_over() -> None:
     there = live(rootDir="")
     there.service["serviceDetails"] |= {"disk": None, "healthCheckPath": ""}
@@ -176,6 +197,67 @@ def test_a_service_without_a_file() -> None:
     assert found.changed == ()
     assert (found.settings.app, found.settings.health, found.settings.port) == ("api", "/health", 10000)
     assert found.settings.runtime == "docker"
+
+
+IMAGE = "ghcr.io/me/api:1.2"
+
+
+def test_a_service_of_a_prebuilt_image(tmp_path: Path) -> None:
+    service = web(1, name="api", env="image", runtime="image", envSpecificDetails={})
+    service |= {"imagePath": IMAGE, "registryCredential": {"id": "rgc-1", "name": "hub"}}
+    digest = f"sha256:{'a' * 64}"
+    there = Live(service, {}, {}, deploy={"image": {"ref": IMAGE, "sha": digest}})
+    found = blueprint.of_live(there)
+    assert (found.settings.image, found.settings.runtime) == (IMAGE, "image")
+    (credential,) = [each for each in found.left if each.field == "service.registryCredential"]
+    assert "docker login" in credential.todo
+    assert digest in " ".join(render_notes.about(there, tmp_path))
+    # What the file says of an image is over when Render builds the service.
+    text = f"services: [{{type: web, name: api, runtime: image, image: {{url: '{IMAGE}'}}}}]"
+    built = blueprint.parse(text, live=Live(web(1, name="api"), {}, {}))
+    assert (built.settings.image, built.settings.runtime) == (None, "docker")
+    assert ("service.image" in {each.field for each in built.left}) and built.changed
+
+
+def test_a_static_site_has_its_rules_in_their_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    site = web(1, name="site", publishPath="dist", buildCommand="", url="https://site.onrender.com")
+    site |= {"type": "static_site"}
+    site["serviceDetails"] = {"publishPath": "dist", "buildCommand": "", "url": "https://site.onrender.com"}
+    fake = FakeRender(services=[site])
+    rules = [("rewrite", f"/p{number}", "/index.html", number) for number in range(120, 0, -1)]
+    fake.routes["srv-a1"] = [
+        {
+            "id": f"rdr-{each[3]}",
+            "type": each[0],
+            "source": each[1],
+            "destination": each[2],
+            "priority": each[3],
+        }
+        for each in rules
+    ]
+    fake.headers["srv-a1"] = [{"id": "hdr-1", "path": "/*", "name": "X-A", "value": "1"}]
+    (tmp_path / "dist").mkdir()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("RENDER_API_KEY", KEY)
+    with served(fake) as url:
+        monkeypatch.setenv("RENDER_HOST", url)
+        done = typed("init", "--render", "srv-a1")
+    assert done.exit_code == 0, done.output
+    dockerfile = (tmp_path / "Dockerfile").read_text()
+    assert dockerfile.count("path_regexp r") == 120
+    assert "path_regexp r0 ^/p1$" in dockerfile and "path_regexp r119 ^/p120$" in dockerfile
+    assert 'X-A "1"' in dockerfile
+    # A file with other rules: what Render has counts.
+    text = "services: [{type: web, runtime: static, name: site, routes: [{type: rewrite, source: /x, destination: /}]}]"
+    there = Live(site, {}, {}, routes=({"type": "redirect", "source": "/a", "destination": "/b"},))
+    found = blueprint.parse(text, live=there)
+    assert [rule.source for rule in found.settings.routes] == ["/a"]
+    assert ("routes", '"rewrite /x /"', '"redirect /a /b"') in found.changed
+
+
+def test_the_day_on_which_a_service_was_made_says_its_default_versions() -> None:
+    there = live(createdAt="2024-05-02T10:00:00Z")
+    assert blueprint.parse(FILE, live=there).settings.created == "2024-05-02T10:00:00Z"
 
 
 KEYS = [
@@ -412,6 +494,16 @@ def test_the_file_describes_other_services(here: Path, host: str) -> None:
     done = typed("init", "--render", "api", "--service", "two")
     assert '  plan: "free" in render.yaml, "standard" at Render' in done.output
     assert "services.one" in done.output
+
+
+def test_a_service_that_the_file_names_by_its_environment_is_compared(here: Path, host: str) -> None:
+    (here / "render.yaml").write_text(
+        "projects: [{name: p, environments: [{name: live, services: [{type: web, name: api, plan: pro}]},"
+        " {name: test, services: [{type: web, name: api}]}]}]"
+    )
+    done = typed("init", "--service", "p/live/api")
+    assert done.exit_code == 0, done.output
+    assert '  plan: "pro" in render.yaml, "standard" at Render' in done.output
 
 
 def test_secret_files_keep_what_is_there_and_stay_out_of_git(here: Path, host: str) -> None:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import posixpath
 from collections.abc import Sequence
 from pathlib import Path
 
 from rehost.cli import reaching
 from rehost.cli.session import Session
 from rehost.cli.site import Site
-from rehost.project import dockerfile, dotenv, platform, secret_files
+from rehost.project import dockerfile, dotenv, env_check, platform, secret_files
 from rehost.project.config import Project
 from rehost.release import check as release_check
 from rehost.release import context
@@ -36,12 +38,39 @@ def findings(project: Project, elsewhere: Sequence[Path] = ()) -> list[Finding]:
         if project.source.blueprint
         else ()
     )
+    demanded = _sources(project, here, services)
     return [
-        *release_check.findings(project),
+        *_without(release_check.findings(project), demanded),
         *_shipped(project),
-        *_sources(project, here, services),
+        *demanded,
         *_callers(project, here, services, elsewhere),
+        *_moves(project),
     ]
+
+
+def _without(found: list[Finding], demanded: list[Finding]) -> list[Finding]:
+    """`found` without what is told of a missing variable again, by the place in the code that demands it."""
+    errors = [each.what.partition(":")[0] for each in demanded if each.severity == "error"]
+    again = {env_check.missing(name) for names in errors for name in names.split(" or ")}
+    return [each for each in found if each.what not in again]
+
+
+def _moves(project: Project) -> list[Finding]:
+    """What `rehost move` will do, and what it lacks for it."""
+    try:
+        given = {*dotenv.read_env(project).values, *os.environ}
+    except UsageError:
+        return []  # told already
+    found = []
+    for name, origin in project.moves.items():
+        if str(origin) in project.origins and str(origin) not in given:
+            cure = f"Type `rehost env set {origin}` before `rehost move`; the containers don't get it."
+            what = f"{name}: {origin} is to say where its content is, and is not given."
+            found.append(Finding("warning", what, cure, "rehost.toml, [moves]"))
+        else:
+            said = f"{name}: `rehost move` brings its content from {origin}, once the app runs on the machine"
+            found.append(Finding("ok", said, where="moves"))
+    return found
 
 
 def databases(project: Project) -> tuple[Database, ...]:
@@ -68,7 +97,17 @@ async def reached(session: Session, here: Site) -> list[Finding]:
         files = secret_files.read(here.project)
     except UsageError:
         files = {}  # told already
-    return await reaching.findings(here, named, files)
+    return softened(await reaching.findings(here, named, files), named, here.project)
+
+
+def softened(found: Sequence[Finding], named: Sequence[Database], project: Project) -> list[Finding]:
+    """The findings, one for each database; a release does without those that `rehost move` alone needs."""
+    return [
+        one._replace(severity="warning")
+        if one.severity == "error" and each.variable in project.origins
+        else one
+        for one, each in zip(found, named, strict=True)
+    ]
 
 
 def _shipped(project: Project) -> list[Finding]:
@@ -90,16 +129,13 @@ def _shipped(project: Project) -> list[Finding]:
 
 def _sources(project: Project, here: Sources, services: tuple[Mapped, ...]) -> list[Finding]:
     """What the code demands, and what it relied on. Says nothing where another finding tells why it cannot."""
+    built = _built(project, here)
     try:
-        root = project.context.resolve()
-        built = (here if root == here.root else contract_files.load(root)).only(
-            context.names(
-                project.directory, context=project.build.context, dockerfile=project.build.dockerfile
-            )
-        )
-        environment = dotenv.read_env(project)
+        # One that is not there is told already, and gives nothing.
+        names = [name for name in project.env.files if (project.directory / name).exists()]
+        environment = dotenv.merge([dotenv.read(project.directory / name, name) for name in names])
     except UsageError:
-        return []  # the context, or an env file: told already, with its cure
+        return []  # told already, with its cure
     try:
         image = dockerfile.read(project.dockerfile, project.build.dockerfile, project.build.args)
     except RehostError:
@@ -109,6 +145,7 @@ def _sources(project: Project, here: Sources, services: tuple[Mapped, ...]) -> l
     given = {
         name: bool(value.reveal()) or name in project.env.required
         for name, value in environment.values.items()
+        if name not in project.origins
     }
     named = {name for path, text in built.texts.items() for name in platform.mentioned(path, text)}
     by_others = {"PORT", *(image.env if image else {}), *platform.values(named, project)}
@@ -120,10 +157,11 @@ def _sources(project: Project, here: Sources, services: tuple[Mapped, ...]) -> l
         services,
         parity.atlas({name: value.reveal() for name, value in environment.values.items()}),
     )
-    all_found = [
-        *contract.findings(found, given, by_others, contract.words(built, given)),
-        *parity.findings(app),
-    ]
+    said = contract.findings(found, given, by_others, contract.words(built, given))
+    if project.build.image:
+        what = "the image is prebuilt: what its code demands of the environment is not known here"
+        said = [Finding("ok", what, where="build.image")]
+    all_found = [*said, *parity.findings(app)]
     left = built.left + found.left
     if left:
         all_found.append(
@@ -132,12 +170,38 @@ def _sources(project: Project, here: Sources, services: tuple[Mapped, ...]) -> l
     return all_found
 
 
+def _built(project: Project, here: Sources) -> Sources:
+    """What the image is built from; nothing for one that is pulled. Without a Dockerfile, all of the context."""
+    if project.build.image:
+        return here.only(())
+    root = posixpath.normpath(project.build.context)
+    inside = here if root == "." else here.only({path for path in here.texts if path.startswith(f"{root}/")})
+    try:
+        names = context.names(
+            project.directory, context=project.build.context, dockerfile=project.build.dockerfile
+        )
+    except UsageError:
+        return inside  # told already
+    return inside.only({posixpath.normpath(posixpath.join(root, name)) for name in names})
+
+
 def _callers(
     project: Project, here: Sources, services: tuple[Mapped, ...], elsewhere: Sequence[Path]
 ) -> list[Finding]:
     own = callers.old_names(project.source.url, [str(each.get("name", "")) for each in services[:1]])
     # The env files' values are looked at by name already.
-    here = here.only({path for path in here.texts if path not in project.env.files})
+    inside = [
+        each.resolve().relative_to(here.root)
+        for each in elsewhere
+        if each.resolve().is_relative_to(here.root)
+    ]
+    here = here.only(
+        {
+            path
+            for path in here.texts
+            if path not in project.env.files and not any(Path(path).is_relative_to(each) for each in inside)
+        }
+    )
     found = callers.findings(callers.find(here, own), own)
     for directory in elsewhere:
         there: Sources = contract_files.load(directory.resolve())

@@ -151,10 +151,11 @@ async def _live(
     asked = named is not None
     if not asked and not (found.blueprint and os.environ.get("RENDER_API_KEY", "").strip()):
         return None
-    wanted = named or service or ""
-    if not wanted and found.blueprint:
+    wanted = named or ""
+    if not wanted and found.blueprint:  # the file may know it by its environment as well: shop/production/api
         path = found.directory / found.blueprint
-        wanted = blueprint.service_name(blueprint.text_of(path), None, found.blueprint)
+        wanted = blueprint.service_name(blueprint.text_of(path), service, found.blueprint)
+    wanted = wanted or service or ""
     try:
         return await _read(session, wanted, callers)
     except RehostError as error:

@@ -104,7 +104,10 @@ def read(path: Path, name: str | None = None) -> EnvFile:
     """A file's assignments. Raises UsageError when it is not there, not UTF-8, or has a bad line."""
     shown = name or str(path)
     data = files.read(
-        path, shown, "there is no such env file.", "Make it, or correct env.files in rehost.toml."
+        path,
+        shown,
+        "there is no such env file.",
+        "`rehost env set NAME` makes it; for an app without variables write files = [] under [env] in rehost.toml.",
     )
     return parse(decode(data, shown), shown)
 

@@ -28,7 +28,7 @@ def findings(project: Project) -> list[Finding]:
         project.env.files
     ):  # or else what is missing may stand in the file that was not read
         found += _of_required(project, dotenv.merge(files, project.env.required))
-    found += env_values.findings(dotenv.merge(files))
+    found += env_values.findings(dotenv.merge(files), project.services)
     return found
 
 
@@ -70,16 +70,18 @@ def _of_duplicates(file: dotenv.EnvFile) -> list[Finding]:
     ]
 
 
+def missing(name: str) -> str:
+    """What is said of a required variable that no env file has."""
+    return f"{name}: required, and in no env file."
+
+
 def _of_required(project: Project, environment: dotenv.Environment) -> list[Finding]:
     first = project.env.files[0] if project.env.files else ".env.prod"
     if not project.env.files and environment.missing:
         cure = "Name an env file in env.files of rehost.toml."
     else:
         cure = f"Add it to {first}, or take it out of env.required in rehost.toml."
-    found = [
-        Finding("error", f"{name}: required, and in no env file.", cure, first)
-        for name in environment.missing
-    ]
+    found = [Finding("error", missing(name), cure, first) for name in environment.missing]
     found += [
         Finding("warning", f"{name}: required, and empty.", "Give it a value.", environment.origin[name])
         for name in project.env.required
@@ -87,5 +89,6 @@ def _of_required(project: Project, environment: dotenv.Environment) -> list[Find
     ]
     if not found:
         count = len(environment.values)
-        found.append(Finding("ok", f"{count} variables, none of the required ones missing.", "", "env"))
+        variables = "variable" if count == 1 else "variables"
+        found.append(Finding("ok", f"{count} {variables}, none of the required ones missing.", "", "env"))
     return found

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 from rehost.project.dotenv import Environment
 from rehost.run.findings import Finding
@@ -48,16 +48,19 @@ _COMMON_SECRETS = frozenset(
 )
 
 
-def findings(environment: Environment) -> list[Finding]:
-    """One finding for each value and what seems wrong with it. Warnings: the owner may know better."""
+def findings(environment: Environment, services: Collection[str] = ()) -> list[Finding]:
+    """One finding for each value and what seems wrong with it. Warnings: the owner may know better.
+
+    services: names that the app's own network knows.
+    """
     return [
         Finding("warning", f"{name}: {what}", cure, environment.origin[name])
         for name, secret in environment.values.items()
-        for what, cure in _of_value(name, secret.reveal())
+        for what, cure in _of_value(name, secret.reveal(), services)
     ]
 
 
-def _of_value(name: str, value: str) -> Iterator[tuple[str, str]]:
+def _of_value(name: str, value: str, services: Collection[str]) -> Iterator[tuple[str, str]]:
     if not value:
         return
     if value != value.strip() and "-----END" not in value:
@@ -76,7 +79,7 @@ def _of_value(name: str, value: str) -> Iterator[tuple[str, str]]:
         yield "this looks like a placeholder.", f"Give it its real value: `rehost env set {name}`."
     else:
         yield from _secret(name, bare)
-    yield from _addresses(name, bare)
+    yield from _addresses(name, bare, services)
 
 
 def _secret(name: str, value: str) -> Iterator[tuple[str, str]]:
@@ -95,7 +98,7 @@ def _secret(name: str, value: str) -> Iterator[tuple[str, str]]:
         yield f"a weak password: shorter than {SHORTEST_PASSWORD} characters, or a common word.", "Change it."
 
 
-def _addresses(name: str, value: str) -> Iterator[tuple[str, str]]:
+def _addresses(name: str, value: str, services: Collection[str]) -> Iterator[tuple[str, str]]:
     hosts = [host.rpartition("@")[2] for found in _HOSTS.findall(value) for host in found.split(",")]
     names = [re.sub(r":\d+$", "", host).lower() for host in hosts]
     if not hosts and name.upper().endswith(("_HOST", "_SERVER", "_ADDRESS")):
@@ -111,10 +114,13 @@ def _addresses(name: str, value: str) -> Iterator[tuple[str, str]]:
             "the host is a private name of Render's, which nobody outside Render can look up.",
             "Take the external address from Render's dashboard.",
         )
-    elif hosts and any("." not in host and ":" not in host and not _LOCAL.fullmatch(host) for host in names):
+    elif hosts and any(
+        "." not in host and ":" not in host and host not in services and not _LOCAL.fullmatch(host)
+        for host in names
+    ):
         yield (
-            "the host is a name without a domain: private names of Render's network end at Render.",
-            "Give an address that the machine reaches.",
+            "the host is a name without a domain: private names (Render's, Docker Compose's) end with their network.",
+            "Give an address that the machine reaches, or run it beside the app, as a table of [services].",
         )
     if _ONRENDER.search(value):
         yield (

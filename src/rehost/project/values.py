@@ -366,12 +366,10 @@ RenderService = Annotated[
     str, matching(r"srv-[a-z0-9]+", 'the ID of a service at Render looks like "srv-d1k2m3n4p5q6r7s8t9u0"')
 ]
 # A name as in distribution/reference: an optional registry, a path in lower case, a tag or a digest or both.
-ImageName = Annotated[
-    str,
-    matching(
-        r"([A-Za-z0-9.-]+(:[0-9]{1,5})?/)?[a-z0-9]+([._/-]+[a-z0-9]+)*(:[A-Za-z0-9_][A-Za-z0-9_.-]{0,127})?"
-        r"(@sha256:[0-9a-f]{64})?",
-        'the name of an image looks like "ghcr.io/me/app:1.2"',
-    ),
-]
+image_name = matching(
+    r"([A-Za-z0-9.-]+(:[0-9]{1,5})?/)?[a-z0-9]+([._/-]+[a-z0-9]+)*(:[A-Za-z0-9_][A-Za-z0-9_.-]{0,127})?"
+    r"(@sha256:[0-9a-f]{64})?",
+    'the name of an image looks like "ghcr.io/me/app:1.2"',
+)
+ImageName = Annotated[str, image_name]
 User = Annotated[str, matching(r"[a-z_][a-z0-9_.-]*", 'the name of a user of the machine, "admin"')]

@@ -25,7 +25,9 @@ def findings(project: Project) -> list[Finding]:
 def _image(project: Project) -> list[Finding]:
     if project.build.image:
         return _prebuilt(project.build.image)
-    found = [*_dockerfile(project), *_context(project)]
+    found = _dockerfile(project)
+    if project.dockerfile.is_file():  # or else the context would say the same once more
+        found += _context(project)
     if project.build.on == "here":
         try:
             local = local_build.look()

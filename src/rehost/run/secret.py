@@ -45,6 +45,10 @@ class Secret:
         )
 
 
+# Values of variables that are no secret in any app; masked, they make Dockerfiles and logs hard to read.
+ORDINARY = frozenset({"production", "development"})
+
+
 class Scrubber:
     """Replaces known secret values in text that programs of the user's wrote (build and container logs).
 
@@ -60,7 +64,7 @@ class Scrubber:
         for secret in secrets:
             value = secret.reveal()
             for part in (value, value.strip(), *value.splitlines()):
-                if len(part) >= SHORTEST_SCRUBBED:
+                if len(part) >= SHORTEST_SCRUBBED and part not in ORDINARY:
                     found.add(part)
         # Longest first: a value that contains another must vanish whole.
         self._needles = tuple(sorted(found, key=lambda needle: (-len(needle), needle)))

@@ -16,23 +16,21 @@ from pathlib import Path
 from rehost.project.dotenv import NAME
 from rehost.run.errors import UsageError
 from rehost.source import beside, render, render_live, stores, yaml_text
+from rehost.source.blueprint_choice import ITEMS, Listed, choose, movable, name_of, scope_of
 from rehost.source.render_export import Live
 from rehost.source.report import Import, Ledger, Settings
 from rehost.source.service import carry_field, kind_of
 from rehost.source.variables import Moved, carry_live, carry_variables
 from rehost.source.yaml_text import Mapped, Text
 
-_GROUPS_OF_ITEMS = ("services", "databases", "envVarGroups")
-_Listed = tuple[str, Mapped]
-
 
 @dataclass(frozen=True, slots=True)
 class _Contents:
     """What the file lists, each with the name that the report gives it."""
 
-    services: list[_Listed] = field(default_factory=list)
-    databases: list[_Listed] = field(default_factory=list)
-    groups: list[_Listed] = field(default_factory=list)
+    services: list[Listed] = field(default_factory=list)
+    databases: list[Listed] = field(default_factory=list)
+    groups: list[Listed] = field(default_factory=list)
 
 
 def read(path: Path, service: str | None = None, live: Live | None = None) -> Import:
@@ -65,25 +63,26 @@ def parse(
             service = live.name
         elif sum(kind_of(each) == "web" for _, each in contents.services) != 1:
             return _undescribed(live, file)
-    place, chosen = _choose(contents.services, service, file)
+    place, chosen = choose(contents.services, service, file)
     others = [(shown, each) for shown, each in contents.services if each is not chosen]
     for shown, _ in contents.databases:
         ledger.leave(
             shown,
-            "rehost moves the app, not its database",
-            "keep it where it is, or move it with its own tools; the app finds it by a variable of the env file",
+            "a database stays where it is, unless you say otherwise",
+            "give the app its external address in the env file; or give the app one of its own ([services.postgres]), "
+            "and `rehost move` brings what it holds",
         )
     groups = _in_reach(contents.groups, place, ledger)
     if live is not None:
         in_file = frozenset(name_of(each) for _, each in contents.services)
         return _with_live(chosen, groups, live, in_file, ledger, others)
-    services = [each for shown, each in contents.services if _scope(shown) == _scope(place)]
-    services += [each for shown, each in contents.services if _scope(shown) != _scope(place)]
+    services = [each for shown, each in contents.services if scope_of(shown) == scope_of(place)]
+    services += [each for shown, each in contents.services if scope_of(shown) != scope_of(place)]
     settings = carry_variables(chosen, groups, services, Settings(), ledger)
     return _close(chosen, _beside(others, chosen, settings, ledger), ledger)
 
 
-def _beside(others: list[_Listed], app: Mapped, settings: Settings, ledger: Ledger) -> Settings:
+def _beside(others: list[Listed], app: Mapped, settings: Settings, ledger: Ledger) -> Settings:
     """`settings` with what of the other services is the app's own; the rest is left."""
     for shown, each in others:
         made = beside.carry(shown, each, app, settings, ledger)
@@ -95,12 +94,12 @@ def _beside(others: list[_Listed], app: Mapped, settings: Settings, ledger: Ledg
 
 def service_name(text: str, service: str | None, file: str) -> str:
     """The name of the service that moves, "" when it has none. Raises UsageError as `parse`."""
-    return name_of(_choose(_contents(text, file)[0].services, service, file)[1])
+    return name_of(choose(_contents(text, file)[0].services, service, file)[1])
 
 
 def of_live(live: Live) -> Import:
     """The import of a service that no file describes. Raises UsageError when it is none that rehost moves."""
-    _movable(live.name, live.kind, "", "Render")
+    movable(live.name, live.kind, "", "Render")
     return _with_live({}, [], live, frozenset(), Ledger())
 
 
@@ -140,16 +139,19 @@ _TOLD = (
     "dockerCommand",
     "healthCheckPath",
     "rootDir",
+    "image",
+    "routes",
+    "headers",
 )
 
 
 def _with_live(
     written: Mapped,
-    groups: list[_Listed],
+    groups: list[Listed],
     live: Live,
     in_file: frozenset[str],
     ledger: Ledger,
-    others: Sequence[_Listed] = (),
+    others: Sequence[Listed] = (),
 ) -> Import:
     """in_file: the names of all services of the file. others: those that are not the app."""
     variables: dict[str, Moved] = {}
@@ -185,7 +187,7 @@ def _with_live(
             ledger.leave(
                 f"service.domains.{each.get('name')}",
                 f"at Render it redirects to {to}, and rehost serves one name per app",
-                f"redirect it to {to} at your DNS",
+                f"let whoever serves it redirect to {to}: many hosts of DNS offer that",
             )
     for each in (sibling for sibling in live.siblings if str(sibling.get("name")) not in in_file):
         _leave_service(
@@ -195,6 +197,7 @@ def _with_live(
     settings = replace(
         settings,
         render=str(live.service.get("id") or "") or None,
+        created=str(live.service.get("createdAt") or "") or None,
         url=render_live.url_of(live.service),
         port=settings.port or next(iter(render_live.ports(live.service)), None),
         secret_files=kept_files,
@@ -214,12 +217,15 @@ def _with_live(
         elif key != "envVars":
             kept[key] = value
     made = _close({**kept, **there}, settings, ledger)
-    return replace(made, changed=render_live.changes(written, given, live) if written else ())
+    settings = replace(made.settings, moves=render_live.moves_of(live.service, made.settings.volume))
+    changed = render_live.changes(written, given, live) if written else ()
+    return replace(made, settings=settings, changed=changed)
 
 
 def _close(service: Mapped, settings: Settings, ledger: Ledger) -> Import:
     """The rest of the fields. Where all is silent, Render's own defaults count."""
-    for key, value in service.items():
+    # What an image means depends on the runtime.
+    for key, value in sorted(service.items(), key=lambda item: item[0] == "image"):
         if key != "envVars":
             settings = carry_field(key, value, settings, ledger)
     settings = replace(
@@ -231,22 +237,24 @@ def _close(service: Mapped, settings: Settings, ledger: Ledger) -> Import:
     return ledger.close(settings)
 
 
-def _scope(shown: str) -> str:
-    """Where an item of the file stands: "" for its top, "projects.shop.environments.production."."""
-    for kind in _GROUPS_OF_ITEMS:
-        head, found, _ = shown.rpartition(f"{kind}.")
-        if found:
-            return head
-    return ""
+def _in_reach(groups: list[Listed], place: str, ledger: Ledger) -> list[Listed]:
+    """Of groups that bear the same name the nearest: the environment's own, its project's, the file's.
 
+    At Render a service sees no others ("envVarGroups patterns"); where none of these has a name, any other is taken.
+    """
+    scope = scope_of(place)
 
-def _in_reach(groups: list[_Listed], place: str, ledger: Ledger) -> list[_Listed]:
-    """Of groups that bear the same name in several environments those of the service's own."""
-    own = {name_of(group) for shown, group in groups if _scope(shown) == _scope(place)}
-    found: list[_Listed] = []
+    def nearness(shown: str) -> int:
+        found = scope_of(shown)
+        return len(found) if scope.startswith(found) else -1
+
+    nearest: dict[str, int] = {}
     for shown, group in groups:
-        if _scope(shown) != _scope(place) and name_of(group) in own:
-            ledger.leave(shown, "it is the group of another environment")
+        nearest[name_of(group)] = max(nearest.get(name_of(group), -1), nearness(shown))
+    found: list[Listed] = []
+    for shown, group in groups:
+        if nearness(shown) < nearest[name_of(group)]:
+            ledger.leave(shown, "it is the group of another environment, or a nearer one has its name")
         else:
             found.append((shown, group))
     return found
@@ -268,7 +276,7 @@ def _gather(scope: Mapped, prefix: str, contents: _Contents, ledger: Ledger) -> 
     """The items of the file's top, or of one environment of a project."""
     for key, value in scope.items():
         shown = f"{prefix}{key}"
-        if key in _GROUPS_OF_ITEMS:
+        if key in ITEMS:
             kept = {
                 "services": contents.services, "databases": contents.databases, "envVarGroups": contents.groups
             }[key]  # fmt: skip
@@ -306,66 +314,6 @@ def _mappings(value: Text, shown: str, ledger: Ledger) -> list[tuple[str, Mapped
     return found
 
 
-def name_of(item: Mapped) -> str:
-    """The name of a service, database or group, "" when it has none."""
-    name = item.get("name", "")
-    return name if isinstance(name, str) else ""
-
-
-def _choose(services: list[_Listed], wanted: str | None, file: str) -> _Listed:
-    labels = _labels(services)
-    listed = ", ".join(
-        f"{label} ({kind_of(each)})" for label, (_, each) in zip(labels, services, strict=True)
-    )
-    listed = f"Services of the file: {listed or 'none'}."
-    if wanted is not None:
-        found = [
-            each
-            for label, each in zip(labels, services, strict=True)
-            if wanted == label or wanted == name_of(each[1])
-        ]
-        if len(found) == 1:
-            _movable(wanted, kind_of(found[0][1]), listed, file)
-            return found[0]
-        many = f'{len(found)} of its services are called "{wanted}".'
-        raise UsageError(
-            many if found else f'there is no service "{wanted}" in it.',
-            cure=f"Name the one that moves with --service. {listed}",
-            where=file,
-        )
-    web = [each for each in services if kind_of(each[1]) == "web"]
-    sites = [each for each in services if kind_of(each[1]) == "static"]
-    if len(web) == 1 or (not web and len(sites) == 1):
-        return (web or sites)[0]
-    raise UsageError(
-        f"{len(web)} of its services are web services." if web else "it has no web service.",
-        cure=f"Name the one that moves with --service. {listed}"
-        if web
-        else f"rehost moves what answers HTTP. {listed}",
-        where=file,
-    )
-
-
-def _movable(name: str, kind: str, cure: str, where: str) -> None:
-    if kind not in ("web", "pserv", "static"):
-        raise UsageError(
-            f"{name}: a {kind} service answers no HTTP of its own; rehost moves web services.",
-            cure=cure or "Name a web service or a private service.",
-            where=where,
-        )
-
-
-def _labels(services: list[_Listed]) -> list[str]:
-    """What each service is called: its name, with its environment before it where two bear the same."""
-    names = [name_of(each) for _, each in services]
-    labels: list[str] = []
-    for name, (shown, _) in zip(names, services, strict=True):
-        place = _scope(shown).replace("projects.", "", 1).replace(".environments.", "/", 1).strip(".")
-        twice = name and names.count(name) > 1 and place
-        labels.append(f"{place}/{name}" if twice else name or "(no name)")
-    return labels
-
-
 _KINDS = {
     "worker": (
         "it is a background worker: it answers no HTTP",
@@ -377,8 +325,9 @@ _KINDS = {
         "if it is the app's own code, write it into rehost.toml under [jobs]; never let it run on both sides",
     ),
     "keyvalue": (
-        "rehost moves the app, not its Key Value store",
-        "its address must be one that the machine reaches: Render's internal names end at Render",
+        "a Key Value store stays where it is, unless you say otherwise",
+        "give the app its external address in the env file, since internal names end at Render; or give the app one of "
+        "its own ([services.redis]), and `rehost move` brings what it holds",
     ),
     "static": ("it is a static site", "leave it at Render or at any host of static files"),
 }

@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterable
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
-from rehost.run.findings import Finding
+from rehost.run.findings import Finding, Severity
 from rehost.source.contract_files import Sources, line_of
 
 _ANY_ONRENDER = re.compile(rb"(?i)(?<![a-z0-9.-])(?:[a-z0-9-]+\.)+onrender\.com(?![a-z0-9-]|\.[a-z0-9])")
@@ -71,15 +71,21 @@ KINDS = (
     ),
     _kind(
         "a frontend's build variable",
-        r"(?:^|/)\.env[^/]*$|\.env$|(?:^|/)(?:netlify\.toml|vercel\.json|_redirects|_headers|wrangler\.toml)$",
+        r"(?:^|/)\.env[^/]*$|\.env$",
         _ANYTHING,
         "Change it, also where the frontend is hosted, and build the frontend again: the name is baked into its files.",
+    ),
+    _kind(
+        "a frontend's host",
+        r"(?:^|/)(?:netlify\.toml|vercel\.json|_redirects|_headers|wrangler\.(?:toml|jsonc?)|firebase\.json)$",
+        _ANYTHING,
+        "Change it and deploy the frontend again: until then its host passes requests on to the old name.",
     ),
     _kind(
         "the blueprint",
         r"(?:^|/)render\.ya?ml$",
         _ANYTHING,
-        "Nothing here: it ends with the service at Render.",
+        "Change it where it is a variable or a rewrite of another service that stays at Render, and deploy that again.",
     ),
     _kind("documentation", r"\.(?:md|txt|rst|adoc)$", _ANYTHING, "Change it when the move is done."),
     _kind(
@@ -158,14 +164,10 @@ def findings(found: Iterable[Caller], own: Collection[str], prefix: str = "") ->
         also = f"; also {', '.join(places[1:_SHOWN])}" if places[1:] else ""
         more = f" and {len(places) - _SHOWN} more" if len(places) > _SHOWN else ""
         names = ", ".join(sorted({each.name for each in callers}))
-        quiet = kind.name in ("the blueprint",)
-        end = "" if ours else " (if that service is this one, or moves too)"
-        made.append(
-            Finding(
-                "ok" if quiet else "warning",
-                f"{kind.name} has {names}{end}{also}{more}.",
-                "" if quiet else kind.cure,
-                places[0],
-            )
+        # Another service goes on as long as it stands at Render.
+        cure = (
+            kind.cure if ours else f"When that service moves or ends: {kind.cure[0].lower()}{kind.cure[1:]}"
         )
+        severity: Severity = "warning" if ours or kind.name != "the blueprint" else "ok"
+        made.append(Finding(severity, f"{kind.name} has {names}{also}{more}.", cure, places[0]))
     return made

@@ -9,10 +9,10 @@ from pathlib import Path
 
 from rehost.project.dotenv import NAME
 from rehost.project.sizes import MB, show_duration
-from rehost.project.values import SMALLEST_MEMORY, volumes
+from rehost.project.values import SMALLEST_MEMORY
 from rehost.run.errors import UsageError
 from rehost.run.secret import Secret
-from rehost.source import blueprint, commands, rooms, yaml_text
+from rehost.source import blueprint, compose_beside, compose_parts, prebuilt, rooms, yaml_text
 from rehost.source.leaves import Path as Way
 from rehost.source.leaves import Tree
 from rehost.source.names import app_name
@@ -20,12 +20,16 @@ from rehost.source.report import Import, Ledger, Settings
 from rehost.source.yaml_text import Text
 
 FILES = ("compose.yaml", "compose.yml", "docker-compose.yml", "docker-compose.yaml")
-_INTERPOLATED = re.compile(r"\$\$|\$(?:\{(?P<braced>[A-Za-z_]\w*)(?P<rest>[^{}]*)\}|(?P<bare>[A-Za-z_]\w*))")
 _HEALTH_URL = re.compile(r"https?://(?:localhost|127\.0\.0\.1|0\.0\.0\.0)(?::\d+)?(/[^\s'\"|&;)]*)?")
+_STORES = re.compile(
+    r"(?:^|/)[\w.-]*(?:postgres|postgis|timescale|pgvector|mysql|mariadb|mongo|redis|valkey|memcached|rabbitmq|kafka"
+    r"|zookeeper|elasticsearch|opensearch|minio|nginx|traefik|caddy|haproxy|adminer|pgadmin|mailhog|mailpit)[\w.-]*"
+    r"(?::|@|$)"
+)
 _BESIDE = "the machine has one network for the app's containers, made by rehost"
 _TOP = {
     "version": ("it is the version of the file's own form", ""),
-    "volumes": ("volumes are named in run.volumes", ""),
+    "volumes": ("volumes are named in run.volumes and under [services]", ""),
     "networks": (_BESIDE, ""),
     "secrets": ("secret files are named in env.secret_files", ""),
     "configs": ("files come with the image, or as secret files", "name them in env.secret_files"),
@@ -38,7 +42,10 @@ _OF_SERVICE = {
     "links": (_BESIDE, ""),
     "network_mode": (_BESIDE, ""),
     "restart": ("Docker starts the container again when it ends", ""),
-    "depends_on": ("rehost starts the app alone", "let the app wait for what it needs"),
+    "depends_on": (
+        "services run before the app starts, and it is not started again when one of them is",
+        "let the app wait for what it needs",
+    ),
     "labels": ("rehost's own labels are set", ""),
     "init": (
         "rehost starts the image as its Dockerfile says",
@@ -63,6 +70,7 @@ _OF_SERVICE = {
     "privileged": ("the container gets no rights of the machine", "see whether the app needs it"),
     "profiles": ("rehost has no profiles", ""),
     "image": ("the image is built on the machine, under a name of rehost's", ""),
+    "pull_policy": ("the machine pulls an image when its tag means another one", ""),
     "develop": ("it is about developing", ""),
     "tty": ("it is about developing", ""),
     "stdin_open": ("it is about developing", ""),
@@ -92,7 +100,7 @@ def parse(text: str, service: str | None = None, file: str = "docker-compose.yml
     settings = _app(tree, place, Settings(app=app_name(tree.text("name") or name)))
     if tree.text("name"):
         tree.change(("name",), f'app = "{settings.app}"')
-    settings = _others(tree, name, settings)
+    settings = compose_beside.carry(tree, name, settings)
     for key, (why, todo) in _TOP.items():
         tree.leave((key,), why, todo)
     for key in document:
@@ -112,14 +120,31 @@ def _chosen(tree: Tree, wanted: str | None, file: str) -> str:
         return wanted
     built = [name for name, one in listed.items() if "build" in one]
     found = [name for name in built if listed[name].get("ports") or listed[name].get("expose")] or built
+    if not built:
+        found = [name for name, one in listed.items() if one.get("ports") and not _is_store(one.get("image"))]
     if len(found) == 1:
         return found[0]
-    what = f"{len(found)} of its services are built here." if found else "none of its services is built here."
+    what = "none of its services is built here."
+    if found:
+        what = f"{len(found)} of its services {'are built here' if built else 'publish ports'}."
     raise UsageError(what, cure=f"Name the one that moves with --service. {shown}", where=file)
+
+
+def _is_store(image: Text | None) -> bool:
+    """Whether an image is one that apps use and that is no app: a database, a queue, a proxy."""
+    return isinstance(image, str) and _STORES.search(image.lower()) is not None
 
 
 def _app(tree: Tree, place: Way, settings: Settings) -> Settings:
     settings = _build(tree, (*place, "build"), settings)
+    image = prebuilt.name_of(tree.text(*place, "image"))
+    if image and tree.at(*place, "build") is None:
+        tree.change((*place, "image"), prebuilt.carried(image))
+        settings = replace(settings, image=image)
+    elif tree.at(*place, "build") is None:
+        tree.leave(
+            (*place, "image"), "it is not the name of an image", "write it as `image`, alone under [build]"
+        )
     settings = _environment(tree, (*place, "environment"), settings)
     settings = _env_files(tree, (*place, "env_file"), settings)
     port = _port(tree, place)
@@ -137,10 +162,10 @@ def _app(tree: Tree, place: Way, settings: Settings) -> Settings:
         tree.carry((*place, "stop_grace_period"), "run.stop_grace")
         settings = replace(settings, stop_grace=show_duration(grace))
     if tree.at(*place, "command"):
-        why = "rehost starts the image as its Dockerfile says"
-        tree.leave(
-            (*place, "command"), why, "write it into the Dockerfile as CMD, if it is not for developing"
-        )
+        why, todo = "rehost starts the image as its Dockerfile says", "write it into the Dockerfile as CMD"
+        if settings.image:
+            todo += f" of an image of your own that begins with FROM {settings.image}"
+        tree.leave((*place, "command"), why, f"{todo}, if it is not for developing")
     for key, (why, todo) in _OF_SERVICE.items():
         tree.leave((*place, key), why, todo)
     return settings
@@ -161,7 +186,7 @@ def _build(tree: Tree, place: Way, settings: Settings) -> Settings:
         tree.carry((*place, "dockerfile"), "build.dockerfile")
         settings = replace(settings, dockerfile=path)
     args: dict[str, str] = {}
-    for way, key, value in _pairs(tree, (*place, "args")):
+    for way, key, value in compose_parts.pairs(tree, (*place, "args")):
         if value is None or "$" in value:
             tree.leave(way, "its value is of the environment of docker compose", "write it into build.args")
         else:
@@ -173,38 +198,26 @@ def _build(tree: Tree, place: Way, settings: Settings) -> Settings:
     return replace(settings, args=args)
 
 
-def _pairs(tree: Tree, place: Way) -> list[tuple[Way, str, str | None]]:
-    """A mapping, or a list of NAME=value; None for a value that is not there."""
-    found: list[tuple[Way, str, str | None]] = []
-    for name, value in tree.table(*place).items():
-        found.append(((*place, name), name, value if isinstance(value, str) else None))
-    at = tree.at(*place)
-    for number, each in enumerate(at if isinstance(at, list) else []):
-        if isinstance(each, str):
-            name, equals, value = each.partition("=")
-            found.append(((*place, number), name.strip(), value if equals else None))
-    return found
-
-
 def _environment(tree: Tree, place: Way, settings: Settings) -> Settings:
     values: dict[str, Secret] = {}
     required: list[str] = []
     named = isinstance(tree.at(*place), dict)
-    for way, key, value in _pairs(tree, place):
+    for way, key, value in compose_parts.pairs(tree, place):
         if not NAME.fullmatch(key):
             tree.leave(
                 way, "it names no variable, or one that no env file can hold", "see whether the app needs it"
             )
             continue
         required.append(key)
-        known = _interpolated(value) if value else None
+        known = compose_parts.interpolated(value) if value else None
         if value is None or (named and value == ""):
             tree.change(
                 way,
                 f"env.required: {key} is of the environment of docker compose; write it into the env file",
             )
         elif known is None:
-            tree.change(way, f"env.required: {key} is put together from others; write it into the env file")
+            what = f"{key} is made of what docker compose finds in its environment, or in .env"
+            tree.change(way, f"env.required: {what}; write it into the env file")
         elif known == value:
             tree.carry(way, "the env file")
             values[key] = Secret(value)
@@ -214,23 +227,6 @@ def _environment(tree: Tree, place: Way, settings: Settings) -> Settings:
             )
             values[key] = Secret(known)
     return replace(settings, variables=values, required=tuple(dict.fromkeys(required)))
-
-
-def _interpolated(value: str) -> str | None:
-    """The value as docker compose makes it where nothing else is set: "$$" is "$", ${X:-d} is d. None without one."""
-    known = True
-
-    def put(found: re.Match[str]) -> str:
-        nonlocal known
-        if found[0] == "$$":
-            return "$"
-        rest = found["rest"] or ""
-        default = rest[2:] if rest.startswith(":-") else rest[1:] if rest.startswith("-") else None
-        known = known and default is not None
-        return default or ""
-
-    made = _INTERPOLATED.sub(put, value)
-    return made if known and "${" not in made else None
 
 
 def _env_files(tree: Tree, place: Way, settings: Settings) -> Settings:
@@ -260,39 +256,26 @@ def _port(tree: Tree, place: Way) -> int | None:
 def _volumes(tree: Tree, place: Way, settings: Settings) -> Settings:
     """A named volume is kept; a directory of the computer is for developing, or the owner's to move."""
     for way, each in tree.items(*place):
-        name, path = _mounted(each)
-        if not name or name.startswith((".", "/", "~")) or "$" in name:
-            why = (
-                "it is a directory of this computer"
-                if name
-                else "it has no name, and ends with the container"
-            )
-            tree.leave(way, why, "name a volume in run.volumes, if what is in it has to stay")
-            continue
-        label = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:40].strip("-") or "data"
         try:
-            volume = volumes([f"{label}:{path.rstrip('/')}"])[0]
+            volume = compose_parts.volume(each)
         except ValueError:
             tree.leave(way, "its path is no plain path", "set run.volumes in rehost.toml")
             continue
+        if volume is None:
+            why = "it is a directory of this computer"
+            if not compose_parts.mounted(each)[0]:
+                why = "it has no name, and ends with the container"
+            tree.leave(way, why, "name a volume in run.volumes, if what is in it has to stay")
+            continue
         if settings.volume is None:
             tree.change(
-                way, f'run.volumes = ["{volume}"]; what it holds does not come along: copy it after the move'
+                way,
+                f'run.volumes = ["{volume}"]; `rehost move` brings what it holds, from a directory that ssh reaches',
             )
             settings = replace(settings, volume=volume)
         else:
             tree.leave(way, "it is another volume", f'add "{volume}" to run.volumes in rehost.toml')
     return settings
-
-
-def _mounted(each: Text) -> tuple[str, str]:
-    """Source and target of a volume, in its short or long form."""
-    if isinstance(each, dict):
-        source, target = each.get("source", ""), each.get("target", "")
-        source = f"./{source}" if each.get("type") == "bind" else source
-        return str(source), str(target)
-    parts = str(each).split(":")
-    return (parts[0], parts[1]) if len(parts) > 1 else ("", parts[0])
 
 
 def _health(tree: Tree, place: Way, settings: Settings) -> Settings:
@@ -325,39 +308,3 @@ def _limits(tree: Tree, place: Way, settings: Settings) -> Settings:
             settings = replace(settings, memory=f"{memory}MB")
     tree.leave((*place, "deploy", "replicas"), *_OF_SERVICE["scale"])
     return settings
-
-
-def _others(tree: Tree, chosen: str, settings: Settings) -> Settings:
-    """A service of the same build is a process of the app; another one is something else."""
-    processes: dict[str, str] = {}
-    app = tree.at("services", chosen, "build") or tree.at("services", chosen, "image")
-    for name, one in tree.table("services").items():
-        if name == chosen:
-            continue
-        way: Way = ("services", name)
-        same = isinstance(one, dict) and app is not None and app in (one.get("build"), one.get("image"))
-        line = commands.of_list(one.get("command")) if isinstance(one, dict) else ""
-        known = commands.name(name, processes)
-        if same and line and known is not None:
-            more = _only_there(tree, way, settings)
-            tree.change(way, f"processes.{known}, of the same image with the same variables{more}")
-            processes[known] = line
-        else:
-            image = one.get("image") if isinstance(one, dict) else None
-            what = (
-                f"it is another program ({image})"
-                if isinstance(image, str) and image
-                else "it is another service"
-            )
-            tree.leave(
-                way,
-                f"{what}, and rehost moves one app",
-                "give the app the address of one that stays where it is, or move it by itself",
-            )
-    return replace(settings, processes=processes)
-
-
-def _only_there(tree: Tree, way: Way, settings: Settings) -> str:
-    """Variables that the process has and the app has not."""
-    own = [key for _, key, _ in _pairs(tree, (*way, "environment")) if key not in settings.required]
-    return f"; {', '.join(own)} it had besides: write what it needs into the env file" if own else ""

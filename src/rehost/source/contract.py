@@ -71,6 +71,14 @@ _PLATFORMS = re.compile(
     r"|IS_PULL_REQUEST|WEB_CONCURRENCY"
 )
 _SHOWN = 12
+_RAILS = Use(
+    "SECRET_KEY_BASE",
+    "config/environment.rb",
+    1,
+    "demanded",
+    "Rails in production",
+    others=("RAILS_MASTER_KEY",),
+)
 
 
 class Contract(NamedTuple):
@@ -98,6 +106,12 @@ def read(sources: Sources) -> Contract:
         each._replace(need="read") if each.need == "demanded" and _TOOLS.search(each.file) else each
         for each in (*python, *others)
     ]
+    rails = b"Rails" in files.get("config/environment.rb", b"")
+    if rails and not any(
+        b"config.secret_key_base" in text for path, text in files.items() if path[-3:] == ".rb"
+    ):
+        # Rails itself: it does not start in production without a secret, its own or that of its credentials.
+        uses.append(_RAILS)
     return Contract(
         tuple(sorted(uses, key=lambda each: (each.file, each.line, each.name))),
         frozenset(given | set_there),

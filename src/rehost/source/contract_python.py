@@ -7,8 +7,9 @@ from __future__ import annotations
 import ast
 import warnings
 from collections.abc import Iterator, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+from rehost.source import contract_settings
 from rehost.source.contract_use import Need, Use
 
 # A file without any of these words reads no variable in a way that is known here.
@@ -36,7 +37,7 @@ def read(files: Mapping[str, bytes]) -> Reading:
     """The uses in files that are Python. A file that is none, or of another Python, says nothing."""
     uses: list[Use] = []
     given: set[str] = set()
-    classes: list[_Class] = []
+    classes: list[contract_settings.Class] = []
     parsed = left = 0
     marked = [(path, text) for path, text in files.items() if any(mark in text for mark in MARKS)]
     # Settings classes and what lies near the top say most.
@@ -50,30 +51,60 @@ def read(files: Mapping[str, bytes]) -> Reading:
                 warnings.simplefilter("ignore")
                 tree = ast.parse(text)
             if any(mark in text for mark in READERS):
-                reader = _File(path, tree)
+                reader = _File(path, tree, text)
                 uses += reader.uses()
                 given |= reader.given
             if b"Settings" in text:
-                classes += _classes(path, tree)
+                classes += contract_settings.classes(path, tree)
         except (SyntaxError, ValueError, RecursionError, MemoryError):  # the last two: nested too deep
             continue
-    uses += _fields(classes)
+    uses += contract_settings.fields(classes)
     return Reading(uses, given, left)
 
 
 # -- os.environ and the readers of other packages ---------------------------------------------------------------
 
 
+_DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
+
+
+def _reads(stands: str) -> bool:
+    """Whether a name that stands for this may read the environment."""
+    return stands in ("(reader)", "decouple.config", *_READERS) or stands.startswith("os.")
+
+
 class _File:
     """One file. Names that it gives to os, environ and the readers are followed."""
 
-    def __init__(self, path: str, tree: ast.Module) -> None:
+    def __init__(self, path: str, tree: ast.Module, text: bytes) -> None:
         self.path = path
         self.given: set[str] = set()
         self._above: dict[ast.AST, ast.AST] = {}
         self._nodes: list[ast.AST] = []
         self._called: dict[str, str] = {}  # a name of this file -> what it stands for
-        ahead: list[ast.AST] = [tree]
+        defined = self._walk(tree, _DEFINITIONS)
+        self._name_all()
+        words = (*READERS, *(name.encode() for name, stands in self._called.items() if _reads(stands)))
+        lines = text.splitlines(keepends=True)
+        for node in defined:  # most functions have nothing to do with the environment
+            body = b"".join(lines[node.lineno - 1 : node.end_lineno])
+            if any(word in body for word in words):
+                self._walk(node, ())
+        self._name_all()
+        self._asked = {
+            node.left.value
+            for node in self._nodes
+            if isinstance(node, ast.Compare)
+            and isinstance(node.ops[0], ast.In | ast.NotIn)
+            and isinstance(node.left, ast.Constant)
+            and isinstance(node.left.value, str)
+            and self._name(node.comparators[0]) == "os.environ"
+        }
+
+    def _walk(self, top: ast.AST, but: tuple[type[ast.AST], ...]) -> list[Any]:
+        """Takes in what is below a node, and hands back what it leaves out: the topmost nodes of some kinds."""
+        left: list[ast.AST] = []
+        ahead = [top]
         while ahead:  # ast.walk and ast.iter_child_nodes take several times as long
             node = ahead.pop()
             self._nodes.append(node)
@@ -81,7 +112,11 @@ class _File:
                 for child in value if value.__class__ is list else (value,):
                     if isinstance(child, ast.AST) and not isinstance(child, ast.expr_context | ast.operator):
                         self._above[child] = node
-                        ahead.append(child)
+                        (left if isinstance(child, but) else ahead).append(child)
+        return left
+
+    def _name_all(self) -> None:
+        """What the names of imports, and of readers that are made here, stand for."""
         for node in self._nodes:
             if isinstance(node, ast.Import):
                 self._called.update({each.asname: each.name for each in node.names if each.asname})
@@ -96,15 +131,6 @@ class _File:
                     self._called.update(
                         {each.id: "(reader)" for each in node.targets if isinstance(each, ast.Name)}
                     )
-        self._asked = {
-            node.left.value
-            for node in self._nodes
-            if isinstance(node, ast.Compare)
-            and isinstance(node.ops[0], ast.In | ast.NotIn)
-            and isinstance(node.left, ast.Constant)
-            and isinstance(node.left.value, str)
-            and self._name(node.comparators[0]) == "os.environ"
-        }
 
     def uses(self) -> Iterator[Use]:
         for node in self._nodes:
@@ -223,145 +249,3 @@ def _refuses(node: ast.AST) -> bool:
         for statement in node.body
         for each in ast.walk(statement)
     )
-
-
-# -- settings classes --------------------------------------------------------------------------------------------
-
-
-class _Class(NamedTuple):
-    """A class. own: what its configuration says, by key; fields: annotated names with their values."""
-
-    name: str
-    bases: tuple[str, ...]
-    path: str
-    own: dict[str, object]
-    fields: tuple[ast.AnnAssign, ...]
-    special: bool
-
-
-def _classes(path: str, tree: ast.Module) -> Iterator[_Class]:
-    for node in ast.walk(tree):
-        if not isinstance(node, ast.ClassDef):
-            continue
-        own: dict[str, object] = {}
-        fields: list[ast.AnnAssign] = []
-        special = False
-        for each in node.body:
-            target = each.targets[0] if isinstance(each, ast.Assign) else None
-            if isinstance(target, ast.Name) and target.id == "model_config" and isinstance(each, ast.Assign):
-                own |= _constants(each.value)
-            elif isinstance(each, ast.AnnAssign) and isinstance(each.target, ast.Name):
-                if each.target.id == "model_config" and each.value is not None:
-                    own |= _constants(each.value)
-                elif "ClassVar" not in ast.unparse(each.annotation) and not each.target.id.startswith("_"):
-                    fields.append(each)
-            elif isinstance(each, ast.ClassDef) and each.name == "Config":
-                own |= {
-                    inner.targets[0].id: inner.value.value
-                    for inner in each.body
-                    if isinstance(inner, ast.Assign)
-                    and isinstance(inner.targets[0], ast.Name)
-                    and isinstance(inner.value, ast.Constant)
-                }
-            elif isinstance(each, ast.FunctionDef) and "customise_sources" in each.name:
-                special = True
-        bases = tuple(ast.unparse(base).rpartition(".")[2].partition("[")[0] for base in node.bases)
-        yield _Class(node.name, bases, path, own, tuple(fields), special)
-
-
-def _constants(value: ast.expr) -> dict[str, object]:
-    """`SettingsConfigDict(a=1)`, `dict(a=1)` and `{"a": 1}` as far as their values are written out."""
-    if isinstance(value, ast.Call):
-        pairs = [(each.arg, each.value) for each in value.keywords]
-    elif isinstance(value, ast.Dict):
-        pairs = [
-            (key.value, item)
-            for key, item in zip(value.keys, value.values, strict=True)
-            if isinstance(key, ast.Constant) and isinstance(key.value, str)
-        ]
-    else:
-        return {}
-    return {key: item.value if isinstance(item, ast.Constant) else True for key, item in pairs if key}
-
-
-def _fields(classes: list[_Class]) -> Iterator[Use]:
-    by_name = {each.name: each for each in reversed(classes)}
-    # Fields of a class that others are made of are told of with those.
-    bases = {base for each in classes for base in each.bases}
-    for found in classes:
-        line = _lineage(found, by_name) if found.name not in bases else None
-        if line is None:
-            continue
-        config: dict[str, object] = {}
-        special = False
-        for each in reversed(line):
-            config |= each.own
-            special = special or each.special
-        # Values may come from elsewhere too: then the environment alone says nothing for sure.
-        elsewhere = special or "secrets_dir" in config
-        for each in line:
-            for field in each.fields:
-                yield from _field(field, each, config, elsewhere=elsewhere)
-
-
-def _lineage(found: _Class, classes: Mapping[str, _Class]) -> list[_Class] | None:
-    """The class and its ancestors, nearest first; None when it is no settings class."""
-    line: list[_Class] = []
-    ahead, settings = [found], False
-    while ahead:
-        each = ahead.pop(0)
-        if each in line:
-            continue
-        line.append(each)
-        settings = settings or "BaseSettings" in each.bases
-        ahead += [classes[base] for base in each.bases if base in classes]
-    return line if settings else None
-
-
-def _field(
-    field: ast.AnnAssign, of: _Class, config: Mapping[str, object], *, elsewhere: bool
-) -> Iterator[Use]:
-    assert isinstance(field.target, ast.Name)  # noqa: S101  # _classes takes no other
-    calls = [
-        each
-        for each in (*ast.walk(field.annotation), field.value)
-        if isinstance(each, ast.Call) and ast.unparse(each.func).rpartition(".")[2] == "Field"
-    ]
-    names: list[str] = []
-    required = field.value is None
-    for call in calls:
-        keys = {each.arg: each.value for each in call.keywords}
-        for key in ("validation_alias", "alias", "env"):
-            if key in keys and not names:
-                names = [
-                    each.value
-                    for each in ast.walk(keys[key])
-                    if isinstance(each, ast.Constant) and isinstance(each.value, str)
-                ]
-        given = keys.get("default", call.args[0] if call.args else None)
-        has_default = "default_factory" in keys or (given is not None and not _is_ellipsis(given))
-        if call is field.value:
-            required = not has_default
-        elif has_default:
-            required = False
-    if field.value is not None and _is_ellipsis(field.value):
-        required = True
-    if not names:
-        names = [f"{config.get('env_prefix') or ''}{field.target.id}"]
-    if config.get("case_sensitive") is not True:
-        names = [name.upper() for name in names]
-    need: Need = ("read" if elsewhere else "demanded") if required else "optional"
-    nested = config.get("env_nested_delimiter")
-    yield Use(
-        names[0],
-        of.path,
-        field.lineno,
-        need,
-        f"{of.name}.{field.target.id}",
-        others=tuple(names[1:]),
-        prefix=f"{names[0]}{nested}" if isinstance(nested, str) else "",
-    )
-
-
-def _is_ellipsis(node: ast.AST) -> bool:
-    return isinstance(node, ast.Constant) and node.value is ...

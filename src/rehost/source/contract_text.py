@@ -42,6 +42,7 @@ def read(files: Mapping[str, bytes]) -> tuple[list[Use], set[str]]:
                 uses.append(Use(name, path, line, judge(text, found), how))
         if language == "js":
             uses += _destructured(path, text)
+            uses += _aliased(path, text)
             uses += _schema(path, text)
     return uses, given
 
@@ -75,7 +76,9 @@ def _bound(text: str, position: int) -> str:
 # Calls that cannot do without what they are given.
 _CONNECT = re.compile(
     r"(?:\bconnect|createClient|createConnection|createPool|createPostgres\w*|MongoClient|\bPool|\bRedis|ioredis"
-    r"|Sequelize|Stripe|OpenAI|neon|drizzle|\bsign|\bverify)\(\s*(?:[\w.\"'`]+\s*,\s*)?$"
+    r"|Sequelize|Stripe|OpenAI|neon|drizzle|\bsign|\bverify)\(\s*"
+    # The second argument, or the address among the options.
+    r"(?:(?:[\w.\"'`]+|\{[^{}]*\})\s*,\s*)?(?:\{(?:[^{}]*,)?\s*(?:connectionString|url|uri|apiKey)\s*:\s*)?$"
 )
 _JS_REFUSAL = r"throw\b|process\.exit|assert|invariant"
 
@@ -85,7 +88,7 @@ def _set(text: str, end: int) -> bool:
 
 
 def _javascript(text: str, found: re.Match[str]) -> Need:
-    before = text[max(0, found.start() - 80) : found.start()]
+    before = text[max(0, found.start() - 160) : found.start()]
     after = text[found.end() : found.end() + 40].lstrip()
     if re.search(r"if\s*\(\s*!\s*$", before):
         refused = re.match(rf"\s*\)[^}}]{{0,200}}?(?:{_JS_REFUSAL})", text[found.end() : found.end() + _NEAR])
@@ -106,6 +109,29 @@ def _javascript(text: str, found: re.Match[str]) -> Need:
         if re.search(rf"(?:if\s*\(\s*!?\s*|[(\s]){name}\s*(?:\|\||\?\?|\?|&&|\))", text[end : end + _NEAR]):
             return "optional"
     return "read"
+
+
+def _vite(text: str, found: re.Match[str]) -> Need:
+    """Put in while the image is built: a missing one is no fault of the container's."""
+    return "read" if _javascript(text, found) == "demanded" else _javascript(text, found)
+
+
+# `const env = process.env`, `const { env } = process`, `import { env } from "node:process"`.
+_ENV_ALIAS = re.compile(
+    r"""\b(?:const|let|var)\s+(?:env\s*=\s*process\.env\b(?!\s*[.\[])|\{\s*env\s*\}\s*=\s*process\b(?!\.))"""
+    r"""|import\s*\{\s*env\s*\}\s*from\s*["'](?:node:)?process["']"""
+)
+_OF_ALIAS = re.compile(rf"(?<![\w.$])env\.({_NAME})\b(?!\s*\()")
+
+
+def _aliased(path: str, text: str) -> Iterator[Use]:
+    """`env.X` in a file that calls process.env so."""
+    if not _ENV_ALIAS.search(text):
+        return
+    for found in _OF_ALIAS.finditer(text):
+        if not _in_comment(text, found.start(), "js") and not _set(text, found.end()):
+            line = text.count("\n", 0, found.start()) + 1
+            yield Use(found[1], path, line, _javascript(text, found), found[0])
 
 
 _DESTRUCTURED = re.compile(r"(?:const|let|var)\s*\{([^{}]{1,2000})\}\s*=\s*process\.env\b")
@@ -163,7 +189,10 @@ def _until_comma(text: str, position: int) -> str:
 
 
 def _ruby_fetch(text: str, found: re.Match[str]) -> Need:
-    after = text[found.end() : found.end() + 8].lstrip()
+    after = text[found.end() : found.end() + 40].lstrip()
+    if after.startswith(","):
+        return "optional"
+    after = after.removeprefix(")").lstrip()
     return "optional" if after.startswith(("{", "do", "rescue")) else "demanded"
 
 
@@ -186,6 +215,16 @@ def _go_getenv(text: str, found: re.Match[str]) -> Need:
         return "optional"
     after = text[found.end() : found.end() + 12].lstrip(" ")
     return "optional" if re.match(r"[=!]=|!=", after) else "read"
+
+
+def _go_lookup(text: str, found: re.Match[str]) -> Need:
+    """`v, ok := os.LookupEnv("X")`, and a refusal where it is not ok."""
+    start = text.rfind("\n", 0, found.start()) + 1
+    named = re.search(rf"({_NAME})\s*:?=\s*$", text[start : found.start()])
+    if named is None:
+        return "optional"
+    refusal = r"log\.(?:Fatal|Panic)|panic\(|os\.Exit|[Ee]rr"
+    return "demanded" if _refused_later(text, found.end(), rf"!\s*{named[1]}\s*\{{", refusal) else "optional"
 
 
 def _go_tag(text: str, found: re.Match[str]) -> Need:
@@ -225,7 +264,10 @@ _LANGUAGE = {
     **dict.fromkeys(("ex", "exs"), "elixir"),
 }
 _MARKS = {
-    "js": (b"process.env", b"Env("),
+    "js": (
+        *(b"process.env", b"Env(", b"Deno.env", b"Bun.env", b"import.meta.env", b"= process"),
+        *(b'"process"', b"'process'", b"node:process"),
+    ),
     "ruby": (b"ENV",),
     "go": (b"env", b"Env"),
     "rust": (b"env::var",),
@@ -235,18 +277,22 @@ _FORMS: dict[str, tuple[Form, ...]] = {
     "js": (
         (re.compile(rf"""\bprocess\.env(?:\.({_NAME})|\[\s*["'`]({_NAME})["'`]\s*\])"""), _javascript),
         (
-            re.compile(rf"""\b(?:Deno\.env\.get\(\s*["'`]({_NAME})["'`]\s*\)|Bun\.env\.({_NAME}))"""),
+            re.compile(
+                rf"""\b(?:Deno\.env\.get\(\s*["'`]({_NAME})["'`]\s*\)|Bun\.env\.({_NAME})"""
+                rf"""|Bun\.env\[\s*["'`]({_NAME})["'`]\s*\])"""
+            ),
             _javascript,
         ),
+        # What Vite itself sets is no variable of the environment.
+        (re.compile(rf"\bimport\.meta\.env\.(?!(?:MODE|DEV|PROD|SSR|BASE_URL)\b)({_NAME})"), _vite),
     ),
     "ruby": (
-        (re.compile(rf"""\bENV\.fetch\(\s*["']({_NAME})["']\s*\)"""), _ruby_fetch),
-        (re.compile(rf"""\bENV\.fetch\(\s*["']({_NAME})["']\s*,"""), _optional),
+        (re.compile(rf"""\bENV\.fetch(?:\(\s*| +)["']({_NAME})["']"""), _ruby_fetch),
         (re.compile(rf"""\bENV\[\s*["']({_NAME})["']\s*\]"""), _ruby_index),
     ),
     "go": (
         (re.compile(rf'\bos\.Getenv\(\s*"({_NAME})"\s*\)'), _go_getenv),
-        (re.compile(rf'\bos\.LookupEnv\(\s*"({_NAME})"\s*\)'), _optional),
+        (re.compile(rf'\bos\.LookupEnv\(\s*"({_NAME})"\s*\)'), _go_lookup),
         (re.compile(rf'`[^`\n]*\benv(?:config)?:"({_NAME})[",]'), _go_tag),
     ),
     "rust": ((re.compile(rf'\benv::var(?:_os)?\(\s*"({_NAME})"\s*\)'), _rust),),

@@ -12,7 +12,7 @@ from rehost.project.sizes import show_duration
 from rehost.project.values import volumes, web_path
 from rehost.run.errors import UsageError
 from rehost.run.secret import Secret
-from rehost.source import blueprint, commands, rooms
+from rehost.source import blueprint, commands, prebuilt, rooms
 from rehost.source.leaves import Path as Way
 from rehost.source.leaves import Tree, plain
 from rehost.source.names import app_name
@@ -41,7 +41,7 @@ _LEFT: tuple[tuple[Way, tuple[str, str]], ...] = (
         ("build", "buildpacks"),
         ("the image is built from a Dockerfile", "see that the Dockerfile does the same"),
     ),
-    (("build", "image"), ("it is a prebuilt image", "write it as `image`, alone under [build]")),
+    (("build", "image"), ("it is not the name of an image", "write it as `image`, alone under [build]")),
     (("build", "build-target"), ("the Dockerfile is built to its last stage", "make that the last stage")),
     (("build", "ignorefile"), ("the build sees what .dockerignore lets through", "move its lines there")),
 )
@@ -75,6 +75,9 @@ def parse(text: str, directory: Path = Path()) -> Import:
     settings = _machine(tree, settings)
     for way, (why, todo) in _LEFT:
         tree.leave(way, why, todo)
+    for key, value in tree.document.items():
+        if value in ({}, []):
+            tree.leave((key,), "it is empty")
     tree.close()
     return ledger.close(settings)
 
@@ -114,6 +117,12 @@ def _top(tree: Tree, settings: Settings) -> Settings:
 
 def _build(tree: Tree, settings: Settings, directory: Path) -> Settings:
     dockerfile = tree.text("build", "dockerfile")
+    image = prebuilt.name_of(tree.text("build", "image"))
+    if image:  # it counts before a Dockerfile, for Fly's command line as well
+        tree.change(("build", "image"), prebuilt.carried(image))
+        for key in ("dockerfile", "args"):
+            tree.leave(("build", key), "an image that is pulled is not built")
+        return replace(settings, image=image)
     if dockerfile:
         tree.carry(("build", "dockerfile"), "build.dockerfile")
         return _args(tree, replace(settings, dockerfile=dockerfile))
@@ -177,9 +186,9 @@ def _service(tree: Tree, settings: Settings) -> Settings:
         "auto_start_machines",
         "min_machines_running",
         "concurrency",
-        "processes",
     ):
         tree.leave((*place, key), *_SCALES)
+    tree.leave((*place, "processes"), "the proxy asks the app's own process, and no other")
     for way in listed:
         if way != place:
             tree.leave(way, "rehost runs one service behind the proxy", "serve it under a path of the app")
@@ -200,6 +209,9 @@ def _checks(tree: Tree, settings: Settings, place: Way) -> Settings:
             continue
         settings = replace(settings, health=path)
         tree.change((*way, "path"), "run.health; 2xx is healthy")
+        tree.leave((*way, "method"), "rehost asks with GET")
+        for key in ("headers", "protocol", "tls_skip_verify", "tls_server_name", "type", "port"):
+            tree.leave((*way, key), "rehost asks run.port over plain HTTP", "see that the path answers so")
         for key in tree.table(*way):
             tree.leave((*way, key), "rehost asks each half second, for as long as run.health_deadline says")
     tree.leave((*place, "tcp_checks"), "rehost asks over HTTP", "")

@@ -16,7 +16,7 @@ from rehost.project import dockerfile, dotenv, git
 from rehost.project.config import EXAMPLE, parse
 from rehost.run.errors import UsageError
 from rehost.run.secret import Secret
-from rehost.source import blueprint, doors, init_write, native, render, render_notes
+from rehost.source import blueprint, commands, doors, init_write, native, render, render_notes
 from rehost.source.init_text import Key, fill
 from rehost.source.init_write import Draft
 from rehost.source.names import app_name
@@ -28,6 +28,10 @@ from rehost.source.variables import port_of
 ENV_FILES = (".env.prod", ".env.production", ".env")
 ENV_EXAMPLES = (".env.prod.example", ".env.production.example", ".env.example")
 DEFAULT_PORT = 8080
+_EXCLUSIVE = (
+    "As today: two containers must not write the same files (SQLite, an index), so the old one stops first.\n"
+    "# With false nothing is interrupted, and both have the volume for the length of a switch."
+)
 DEFAULT_DISK_GB, SYSTEM_GB = 20, 10
 
 
@@ -126,7 +130,10 @@ def draft(
     _note_values(env_file, settings, there, required, choices)
     choices.notes += init_write.kept(found.directory, settings.secret_files)
     if git.exposed(found.directory / env_file):
-        choices.notes.append(f"git does not ignore {env_file}: add it to .gitignore before it holds secrets.")
+        choices.notes.append(
+            f"git does not ignore {env_file}: add it to .gitignore before it holds secrets "
+            f"(`echo '{env_file}' >> .gitignore`)."
+        )
     text = fill(EXAMPLE.read_text(encoding="utf-8"), choices.values, choices.reasons, settings)
     parse(text, found.directory)
     report = replace(report, notes=tuple(choices.notes))
@@ -134,7 +141,7 @@ def draft(
         report = report.taken_over(native.TAKEN_OVER, "the Dockerfile; see that it does the same")
     secret = live is not None or bool(given)
     made = Draft(found.directory, text, report, env_file, additions, secret, settings.secret_files)
-    return replace(made, image=choices.image, image_path=str(choices.values["build", "dockerfile"]))
+    return replace(made, image=choices.image, image_path=str(choices.values["build", "dockerfile"] or ""))
 
 
 def _report(
@@ -187,6 +194,13 @@ def _choose_source(found: Found, settings: Settings, choices: _Choices) -> None:
 
 def _choose_build(found: Found, settings: Settings, choices: _Choices) -> None:
     origin = choices.origin
+    if settings.image:
+        choices.put("build", "image", settings.image, origin)
+        for key in ("context", "dockerfile", "on", "args", "allow"):
+            choices.put("build", key, None)
+        return
+    if settings.runtime == "image":
+        choices.notes.append("the name of its image is not known: write it as `image`, alone under [build].")
     context = _located(found.directory, settings, settings.context) if settings.context else None
     context = context or _normal(settings.root or ".")
     choices.put("build", "context", context, origin if settings.context or settings.root else "")
@@ -207,10 +221,17 @@ def _choose_build(found: Found, settings: Settings, choices: _Choices) -> None:
 
 def _draft_image(found: Found, settings: Settings, path: str, choices: _Choices) -> str:
     """Drafts a Dockerfile where the source needs none; its path. Says what hinders it."""
+    root = _normal(settings.root or ".")
+    if settings.runtime is None and not found.door.file:
+        settings = replace(settings, runtime=commands.language(found.directory / root))
     if settings.runtime not in native.RUNTIMES:
         choices.notes.append(f"{path} is not there: write it before rehost up.")
+        if not (found.door.file or settings.app or found.env_files or found.env_examples):
+            choices.notes.append(
+                f"nothing here says what the app is: is {found.directory.resolve()} its directory? rehost init reads "
+                f"{', '.join(doors.ORDER)}, env files, and a Dockerfile."
+            )
         return path
-    root = _normal(settings.root or ".")
     port = port_of(settings.variables.get("PORT")) or DEFAULT_PORT
     try:
         choices.image = native.dockerfile(native.service(settings, port), found.directory / root)
@@ -223,7 +244,7 @@ def _draft_image(found: Found, settings: Settings, path: str, choices: _Choices)
 
 def _image(found: Found, choices: _Choices) -> dockerfile.Dockerfile | None:
     """The Dockerfile that is there, or the drafted one."""
-    path = str(choices.values["build", "dockerfile"])
+    path = str(choices.values["build", "dockerfile"] or "")
     if choices.image is not None:
         return dockerfile.parse(choices.image.dockerfile, path)
     file = found.directory / path
@@ -264,6 +285,8 @@ def _choose_run(found: Found, variables: Mapping[str, Secret], settings: Setting
     choices.put(
         "run", "volumes", [settings.volume] if settings.volume else None, origin if settings.volume else ""
     )
+    if settings.volume:
+        choices.put("run", "exclusive", value=True, reason=_EXCLUSIVE)
 
 
 def _choose_env(found: Found, env_files: Sequence[str], settings: Settings, choices: _Choices) -> list[str]:
@@ -301,7 +324,9 @@ def _note_values(
     added = [key for key in settings.variables if key not in there]
     missing = [key for key in required if key not in there and key not in added]
     if missing:
-        choices.notes.append(f"{env_file} still needs: {', '.join(missing)}.")
+        choices.notes.append(
+            f"{env_file} still needs: {', '.join(missing)}. `rehost env set NAME` asks for each."
+        )
 
 
 def _normal(path: str) -> str:

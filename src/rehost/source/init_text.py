@@ -12,7 +12,7 @@ Key: TypeAlias = "tuple[str, str]"
 
 
 def tables(settings: Settings) -> dict[str, list[str]]:
-    """Lines of the processes and jobs that were found, by kind."""
+    """Lines of the processes, jobs and services that were found, by kind."""
     found: dict[str, list[str]] = {}
     for name, command in settings.processes.items():
         lines = found.setdefault("processes", [])
@@ -20,6 +20,12 @@ def tables(settings: Settings) -> dict[str, list[str]]:
     for name, (command, schedule) in settings.jobs.items():
         lines = found.setdefault("jobs", [])
         lines += [f"[jobs.{name}]", f"command = {_toml(command)}", f"schedule = {_toml(schedule)}", ""]
+    for name, keys in settings.services.items():
+        lines = found.setdefault("services", [])
+        lines += [f"[services.{name}]", *(f"{key} = {_toml(value)}" for key, value in keys.items()), ""]
+    if settings.moves:
+        places = [f"{key} = {_toml(where)}" for key, where in settings.moves.items()]
+        found["moves"] = ["[moves]", *places, ""]
     return found
 
 
@@ -37,11 +43,14 @@ def fill(
         if header := re.fullmatch(r"\[([\w.]+)\]", line):
             table = header[1]
         found = re.fullmatch(r"(\w+) = .*", line)
-        if "." in table and (header or found):  # an example of what an app may have beside its web process
+        # An example of what an app may have beside its web process, or of content that it moves.
+        if ("." in table or table == "moves") and (header or found):
             if header:
                 filled += beside.pop(table.partition(".")[0], [])
             filled.append(f"#{line}")
             continue
+        if (off := re.fullmatch(r"#(\w+) = .*", line)) and values.get((table, off[1])) is not None:
+            found = off  # a key that the example shows and does not use
         key = (table, found[1]) if found else None
         if key is None or found is None or key not in values:
             filled.append(line)

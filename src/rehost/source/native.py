@@ -6,7 +6,7 @@ The draft is shown and then belongs to the user; one that is there is never touc
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,6 +14,7 @@ from rehost.project import dockerfile as reading
 from rehost.project import platform
 from rehost.run.errors import UsageError
 from rehost.source import contract_files, native_commands, native_other, native_python, native_web
+from rehost.source.native_caddy import Header, Route
 from rehost.source.native_parts import Plan
 from rehost.source.report import Settings
 
@@ -55,7 +56,7 @@ class Service(NamedTuple):
     """What Render knows of a service. build, start and publish are buildCommand, startCommand, staticPublishPath.
 
     variables: those whose values stand in the blueprint, as PYTHON_VERSION. port: what the app is to listen on.
-    one_page: a static site whose index.html answers for all that is no file.
+    routes, headers: of a static site. created: as in `Plan`.
     """
 
     runtime: str
@@ -64,7 +65,9 @@ class Service(NamedTuple):
     publish: str = ""
     variables: Mapping[str, str] = {}
     port: int = PORT
-    one_page: bool = False
+    routes: Sequence[Route] = ()
+    headers: Sequence[Header] = ()
+    created: str = ""
 
 
 class Draft(NamedTuple):
@@ -77,7 +80,11 @@ class Draft(NamedTuple):
 
 def service(settings: Settings, port: int) -> Service:
     """What a source says of a service, as far as a draft needs it. Of the variables, the versions alone."""
-    versions = {name: value for name, value in settings.variables.items() if name.endswith("_VERSION")}
+    versions = {
+        name: value
+        for name, value in settings.variables.items()
+        if name.endswith("_VERSION") or name == "RUSTUP_TOOLCHAIN"
+    }
     return Service(
         settings.runtime or "",
         settings.build_command or "",
@@ -85,7 +92,9 @@ def service(settings: Settings, port: int) -> Service:
         settings.publish or "",
         {name: value.reveal() for name, value in versions.items()},
         port,
-        settings.one_page,
+        settings.routes,
+        settings.headers,
+        settings.created or "",
     )
 
 
@@ -103,7 +112,17 @@ def dockerfile(service: Service, directory: Path) -> Draft:
     build = native_commands.build_steps(service.build, directory)
     start = service.start.strip() or native_commands.procfile(directory)
     made = make(
-        Plan(directory, build, start, service.publish, service.variables, service.port, service.one_page)
+        Plan(
+            directory,
+            build,
+            start,
+            service.publish,
+            service.variables,
+            service.port,
+            service.routes,
+            service.headers,
+            service.created,
+        )
     )
     text = "\n".join(_as_at_render(made.lines, directory)) + "\n"
     # What is handed on can be read by rehost itself: a fault here is ours, and shows before it is written.

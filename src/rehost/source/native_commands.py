@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 from pathlib import Path
 from typing import NamedTuple
 
 from rehost.run.errors import UsageError
+from rehost.source import commands
 
 # What only a shell can do: variables, pipes, several commands, redirections, patterns.
 _SHELL = re.compile(r"[$`|&;<>()*?\[\]{}~\n#]")
@@ -50,8 +52,8 @@ def build_steps(command: str, directory: Path) -> Build:
     for step in steps:
         if _MIGRATION.search(step):
             notes.append(
-                f"left out of the build: `{step}`. There is no database while an image is built; "
-                "run it by `rehost exec`, or when the app starts."
+                f"left out of the build: `{step}`. There is no database while an image is built; its place is "
+                f"before_release = {json.dumps(commands.command(step), ensure_ascii=False)} under [run]."
             )
         else:
             kept.append(step)

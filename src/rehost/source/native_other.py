@@ -9,13 +9,6 @@ from typing import Any
 from rehost.source.native_commands import nothing_to_start
 from rehost.source.native_parts import USER, Made, Plan, cmd, copy, packages, pin, text_of, there
 
-# Render's own defaults stand in its documentation and move; versions that the images have.
-DEFAULT_RUBY = "3.4"
-DEFAULT_GO = "1.24"
-DEFAULT_RUST = "1"
-DEFAULT_ELIXIR = "1.18"
-
-
 # -- Ruby ---------------------------------------------------------------------------------------------------------
 
 _BUNDLE = re.compile(r"(?:gem install bundler|bundle (?:install|config|update|lock))\b")
@@ -35,15 +28,19 @@ def ruby(plan: Plan) -> Made:
     if not start:
         raise nothing_to_start('Name it as startCommand in render.yaml, as in "bundle exec puma".')
     number = r"(\d+\.\d+(?:\.\d+)?)"
+    # In the order of Render's documentation ("Setting Your Ruby Version").
+    locked = rf"^RUBY VERSION\s+ruby {number}"
     pinned = pin(
         plan,
+        "Ruby",
         "RUBY_VERSION",
         (
+            ("Gemfile.lock", locked),
+            ("gems.locked", locked),
             (".ruby-version", rf"^\s*(?:ruby-)?{number}\s*$"),
-            ("Gemfile", rf"^\s*ruby\s+[\"'][^\d\"']*{number}"),
             (".tool-versions", rf"^ruby\s+{number}"),
+            ("Gemfile", rf"^\s*ruby\s+[\"'][^\d\"']*{number}"),
         ),
-        DEFAULT_RUBY,
     )
     image = f"ruby:{pinned.version}-slim-bookworm"
     gems = text_of(plan.directory / "Gemfile.lock") + text_of(plan.directory / "Gemfile")
@@ -102,9 +99,9 @@ def go(plan: Plan) -> Made:
     """The program and the files beside it. Without a start command, what `go build -o app` makes."""
     pinned = pin(
         plan,
+        "Go",
         "GO_VERSION",
         (("go.mod", r"^toolchain go(\d+\.\d+(?:\.\d+)?)"), ("go.mod", r"^go (\d+\.\d+(?:\.\d+)?)")),
-        DEFAULT_GO,
     )
     builds = [step for step in plan.build.steps if not re.match(r"go (?:mod download|get)\b", step)]
     if not any("go build" in step or "go install" in step or "make" in step for step in builds):
@@ -148,13 +145,12 @@ def rust(plan: Plan) -> Made:
     """The dependencies are built by themselves, with an empty program; a workspace is built as a whole."""
     pinned = pin(
         plan,
-        "RUST_VERSION",
+        "Rust",
+        "RUSTUP_TOOLCHAIN",
         (
-            ("rust-toolchain.toml", r"channel\s*=\s*\"(\d+\.\d+(?:\.\d+)?)\""),
             ("rust-toolchain", r"^\s*(?:channel\s*=\s*\")?(\d+\.\d+(?:\.\d+)?)"),
-            ("Cargo.toml", r"^rust-version\s*=\s*\"(\d+\.\d+(?:\.\d+)?)\""),
+            ("rust-toolchain.toml", r"channel\s*=\s*\"(\d+\.\d+(?:\.\d+)?)\""),
         ),
-        DEFAULT_RUST,
     )
     name, one = _crate(plan)
     start = plan.start or (f"./target/release/{name}" if name else "")
@@ -228,7 +224,7 @@ def _crate(plan: Plan) -> tuple[str, bool]:
 def elixir(plan: Plan) -> Made:
     """A release of mix; without one, the sources with their compiled dependencies."""
     pinned = pin(
-        plan, "ELIXIR_VERSION", ((".tool-versions", r"^elixir\s+(\d+\.\d+(?:\.\d+)?)"),), DEFAULT_ELIXIR
+        plan, "Elixir", "ELIXIR_VERSION", (), ((".tool-versions", r"^elixir\s+(\d+\.\d+(?:\.\d+)?)"),)
     )
     if not plan.start:
         raise nothing_to_start(

@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from rehost.source import native_versions
+from rehost.source.native_caddy import Header, Route
 from rehost.source.native_commands import Build, command_line
 
 # A number: no account is needed, and the files belong to root, so that the app cannot change its own code.
@@ -17,7 +19,7 @@ USER = "USER 10001:10001"
 class Plan(NamedTuple):
     """What a draft is made from. publish: the directory of a static site. port: what the app listens on.
 
-    one_page: index.html answers for all that is no file.
+    routes, headers: of a static site. created: as in `native_versions.default`.
     """
 
     directory: Path
@@ -26,7 +28,9 @@ class Plan(NamedTuple):
     publish: str
     variables: Mapping[str, str]
     port: int
-    one_page: bool = False
+    routes: Sequence[Route] = ()
+    headers: Sequence[Header] = ()
+    created: str = ""
 
 
 class Made(NamedTuple):
@@ -38,7 +42,7 @@ class Made(NamedTuple):
 
 
 class Pin(NamedTuple):
-    """A version and where it stands; "" for Render's own default."""
+    """A version and where it stands; "" where nothing says one."""
 
     version: str
     where: str = ""
@@ -51,16 +55,26 @@ class Pin(NamedTuple):
         )
 
 
-def pin(plan: Plan, variable: str, files: Sequence[tuple[str, str]], default: str) -> Pin:
-    """The version that Render would take: a variable, else the first file whose pattern (one group) is found."""
+def pin(
+    plan: Plan,
+    language: str,
+    variable: str,
+    files: Sequence[tuple[str, str]],
+    unread: Sequence[tuple[str, str]] = (),
+) -> Pin:
+    """The version that Render would take: a variable, else the first file whose pattern (one group) is found.
+
+    unread: files that say a version and that Render does not look at; they count before its default, and that is said.
+    """
     written = plan.variables.get(variable, "")
     if _VERSION.fullmatch(written.strip().lstrip("v")):
         return Pin(written.strip().lstrip("v"), f"the variable {variable}")
-    for name, pattern in files:
+    for number, (name, pattern) in enumerate((*files, *unread)):
         found = re.search(pattern, text_of(plan.directory / name), re.MULTILINE)
         if found and _VERSION.fullmatch(found[1]):
-            return Pin(found[1], name)
-    return Pin(default)
+            note = ", which Render does not look at: compare with the version that the app has today"
+            return Pin(found[1], f"{name}{note if number >= len(files) else ''}")
+    return Pin(*native_versions.default(language, plan.created))
 
 
 _VERSION = re.compile(r"\d+(?:\.\d+){0,2}")

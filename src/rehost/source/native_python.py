@@ -7,8 +7,6 @@ import re
 from rehost.source.native_commands import nothing_to_start
 from rehost.source.native_parts import USER, Made, Pin, Plan, cmd, copy, packages, pin, text_of, there
 
-# Render's own default stands in its documentation and moves; a version that Debian's image has.
-DEFAULT = "3.13"
 VENV = "/opt/venv"
 _INSTALLS = re.compile(
     r"(?:python3? -m )?pip3? install\b|poetry (?:install|config|self)\b|uv (?:sync|pip install)\b"
@@ -30,18 +28,18 @@ _IGNORED = ("**/__pycache__", "**/*.py[cod]", ".venv", "venv", ".pytest_cache", 
 
 
 def version(plan: Plan) -> Pin:
-    """PYTHON_VERSION, then the files in the order in which Render looks at them."""
+    """PYTHON_VERSION, then .python-version, as Render does; then what others read."""
     found = pin(
         plan,
+        "Python",
         "PYTHON_VERSION",
+        ((".python-version", r"^\s*(?:python-)?(\d+\.\d+(?:\.\d+)?)\s*$"),),
         (
-            (".python-version", r"^\s*(?:python-)?(\d+\.\d+(?:\.\d+)?)\s*$"),
             ("runtime.txt", r"^\s*python-(\d+\.\d+(?:\.\d+)?)\s*$"),
             (".tool-versions", r"^python\s+(\d+\.\d+(?:\.\d+)?)"),
             ("Pipfile", r"python_(?:full_)?version\s*=\s*\"(\d+\.\d+(?:\.\d+)?)\""),
             ("pyproject.toml", r"requires-python\s*=\s*\"(?:==|~=)\s*(\d+\.\d+)"),
         ),
-        DEFAULT,
     )
     # The image of a minor version has its latest patch; patches of long ago are not all there.
     return Pin(".".join(found.version.split(".")[:2]), found.where)
@@ -103,6 +101,12 @@ def draft(plan: Plan) -> Made:
     return Made(lines, _IGNORED, tuple(notes))
 
 
+def _pinned(plan: Plan, tool: str) -> str:
+    """A package manager in the version that POETRY_VERSION or UV_VERSION names, as at Render."""
+    named = plan.variables.get(f"{tool.upper()}_VERSION", "").strip()
+    return f"{tool}=={named}" if re.fullmatch(r"\d+(?:\.\d+){0,2}", named) else tool
+
+
 def _install(plan: Plan) -> tuple[list[str], list[str], set[str]]:
     """The files that name the dependencies, the commands that install them, and the build's steps that those are."""
     steps = [step for step in plan.build.steps if _INSTALLS.match(step)]
@@ -110,13 +114,19 @@ def _install(plan: Plan) -> tuple[list[str], list[str], set[str]]:
     if there(plan, "poetry.lock") and ("poetry" in said or not steps):
         files = there(plan, "pyproject.toml", "poetry.lock")
         # By the image's own pip: the environment that is handed on stays free of it.
-        install = ["/usr/local/bin/pip install poetry", "poetry install --only main --no-root"]
+        install = [
+            f"/usr/local/bin/pip install {_pinned(plan, 'poetry')}",
+            "poetry install --only main --no-root",
+        ]
         return files, install, {*steps}
     if there(plan, "uv.lock") and ("uv " in said or not steps):
         files = there(plan, "pyproject.toml", "uv.lock", ".python-version")
         return (
             files,
-            ["/usr/local/bin/pip install uv", "uv sync --frozen --no-dev --no-install-project --active"],
+            [
+                f"/usr/local/bin/pip install {_pinned(plan, 'uv')}",
+                "uv sync --frozen --no-dev --no-install-project --active",
+            ],
             {*steps},
         )
     if there(plan, "Pipfile.lock") and ("pipenv" in said or not steps):

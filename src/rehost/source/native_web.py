@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 from typing import Any
 
 from rehost.run.errors import UsageError
+from rehost.source import native_caddy, native_versions
 from rehost.source.native_commands import command_line, nothing_to_start
 from rehost.source.native_parts import USER, Made, Pin, Plan, cmd, copy, packages, pin, text_of, there
 
-DEFAULT_NODE = "22"
 _IGNORED = ("node_modules", "npm-debug.log*", ".next/cache", "coverage")
 _INSTALLS = re.compile(
     r"(?:npm (?:ci|i|install)|yarn(?: install)?|pnpm (?:i|install)|bun (?:i|install))(?:\s+-\S+)*$"
@@ -27,26 +28,59 @@ def _package(plan: Plan) -> dict[str, Any]:
 
 
 def version(plan: Plan) -> Pin:
-    """NODE_VERSION, then the files in the order in which Render looks at them. The major version alone."""
+    """NODE_VERSION, .node-version, .nvmrc, then `engines`, as Render does. The major version alone."""
     number = r"v?(\d+)(?:\.\d+)*(?:\.x)?"
     found = pin(
         plan,
+        "Node",
         "NODE_VERSION",
-        (
-            (".node-version", rf"^\s*{number}\s*$"),
-            (".nvmrc", rf"^\s*{number}\s*$"),
-            (".tool-versions", rf"^nodejs?\s+{number}"),
-            # The lowest that is allowed: ">=18 <21", "^20.1", "20.x".
-            ("package.json", rf"\"engines\"\s*:\s*\{{[^}}]*\"node\"\s*:\s*\"[^\d\"]*{number}"),
-        ),
-        DEFAULT_NODE,
+        ((".node-version", rf"^\s*{number}\s*$"), (".nvmrc", rf"^\s*{number}\s*$")),
     )
+    engines = _package(plan).get("engines")
+    said = {
+        "the variable NODE_VERSION": plan.variables.get("NODE_VERSION", ""),
+        "engines in package.json": str(engines.get("node", "")) if isinstance(engines, dict) else "",
+    }
+    for where, allowed in said.items():
+        if not found.where and (most := highest(allowed)):
+            without_end = ">" in allowed and "<" not in allowed
+            note = (
+                f" ({allowed}, at Render the newest of all: compare with the version that the app has today)"
+            )
+            return Pin(str(most), f"{where}{note if without_end else ''}")
+    if not found.where:
+        found = pin(plan, "Node", "", (), ((".tool-versions", rf"^nodejs?\s+{number}"),))
     return Pin(found.version.partition(".")[0], found.where)
+
+
+def highest(allowed: str) -> int | None:
+    """The highest major version that a range of npm allows, which is the one that Render takes; None for no range.
+
+    One without an end means the newest of all there, whatever that is today: here the default, or what it begins with.
+    """
+    found: list[int] = []
+    for part in allowed.split("||"):
+        below = re.search(r"<(=?)\s*v?(\d+)((?:\.\d+)*)", part)
+        to = re.search(r"\s-\s+v?(\d+)", part)
+        starts = re.search(r"v?(\d+)", part)
+        if below:
+            # "<21" and "<21.0.0" end with 20, "<21.5" and "<=21" with 21.
+            inside = below[1] or any(each not in ("", "0") for each in below[3].split("."))
+            found.append(int(below[2]) - (not inside))
+        elif to:
+            found.append(int(to[1]))
+        elif starts and ">" in part:
+            found.append(max(int(starts[1]), int(native_versions.NEWEST["Node"])))
+        elif starts:
+            found.append(int(starts[1]))
+    return max(found, default=None)
 
 
 def _tool(plan: Plan, package: dict[str, Any]) -> tuple[str, list[str], str]:
     """The package manager, its lock file where there is one, and how it installs."""
     named = str(package.get("packageManager", ""))
+    if lock := there(plan, "bun.lock", "bun.lockb"):
+        return "bun", lock, "bun install --frozen-lockfile"
     if there(plan, "pnpm-lock.yaml"):
         return "pnpm", ["pnpm-lock.yaml"], "pnpm install --frozen-lockfile"
     if there(plan, "yarn.lock"):
@@ -69,6 +103,8 @@ def _dependencies(plan: Plan, node: Pin) -> tuple[list[str], list[str]]:
     lines = [node.comment("Node"), f"FROM node:{node.version}-bookworm-slim AS build", "WORKDIR /app"]
     if tool == "pnpm":
         lines.append(f"RUN npm install --global {named if named.startswith('pnpm@') else 'pnpm'}")
+    elif tool == "bun":
+        lines.append(f"RUN npm install --global {_bun(plan)}")
     elif "--immutable" in install:
         lines.append("RUN npm install --global corepack && corepack enable")
     if re.search(r'"(?:prisma|@prisma/client)"', text_of(plan.directory / "package.json")):
@@ -86,6 +122,12 @@ def _dependencies(plan: Plan, node: Pin) -> tuple[list[str], list[str]]:
         lines.append("COPY . .")
     steps = [step for step in plan.build.steps if not _INSTALLS.match(step) and not _SETS_UP.match(step)]
     return lines, steps
+
+
+def _bun(plan: Plan) -> str:
+    """Bun's package at npm, in the version that BUN_VERSION names, as at Render."""
+    named = plan.variables.get("BUN_VERSION", "").strip().lstrip("v")
+    return f"bun@{named}" if re.fullmatch(r"\d+(?:\.\d+){0,2}", named) else "bun"
 
 
 def _start(plan: Plan, package: dict[str, Any]) -> tuple[str, str]:
@@ -132,6 +174,8 @@ def node(plan: Plan) -> Made:
     tools = []
     if re.match(r"pnpm\b", start):
         tools = [line for line in lines if line.startswith("RUN npm install --global pnpm")]
+    if re.match(r"bunx?\b", start):
+        tools = [f"RUN npm install --global {_bun(plan)}"]
     with_openssl = packages("openssl", "ca-certificates") if any("openssl" in line for line in lines) else []
     lines += [
         "",
@@ -150,11 +194,14 @@ def node(plan: Plan) -> Made:
     return Made(lines, _IGNORED, (note,) if note else ())
 
 
-def _one_page(port: int) -> list[str]:
+def _caddyfile(plan: Plan) -> list[str]:
     """Writes the file server's configuration. By printf: Docker 20.10's builder knows no COPY of lines."""
-    lines = (f":{port} {{", "root * /srv", "try_files {path} /index.html", "file_server", "}")
-    words = " ".join(f"'{line}'" for line in lines)
-    return [f"RUN printf '%s\\n' {words} >/etc/caddy/Caddyfile"]
+    lines = native_caddy.lines(plan.port, plan.routes, plan.headers)
+    return [
+        "RUN printf '%s\\n' \\",
+        *(f"    {shlex.quote(line)} \\" for line in lines),
+        "    >/etc/caddy/Caddyfile",
+    ]
 
 
 def static(plan: Plan) -> Made:
@@ -163,6 +210,7 @@ def static(plan: Plan) -> Made:
         raise UsageError(
             "nothing says which directory is published.", cure="Name it as staticPublishPath in render.yaml."
         )
+    rules = bool(plan.routes or plan.headers)
     directory = plan.publish.removeprefix("./").strip("/") or "."
     built = bool(plan.build.steps) and bool(there(plan, "package.json"))
     lines: list[str] = []
@@ -176,17 +224,17 @@ def static(plan: Plan) -> Made:
         # Caddy keeps its state below these two, and this user owns nothing else.
         "ENV XDG_DATA_HOME=/tmp/data \\",
         "    XDG_CONFIG_HOME=/tmp/config",
-        *(_one_page(plan.port) if plan.one_page else ()),
+        *(_caddyfile(plan) if rules else ()),
         USER,
         f"EXPOSE {plan.port}",
         cmd(
             "caddy run --config /etc/caddy/Caddyfile"
-            if plan.one_page
+            if rules
             else f"caddy file-server --root /srv --listen :{plan.port}"
         ),
     ]
     notes = []
-    if not plan.one_page:
+    if not plan.routes:
         notes.append(
             "a site of one page, whose index.html answers for all paths, needs a Caddyfile with try_files."
         )

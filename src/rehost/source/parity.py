@@ -103,7 +103,7 @@ def _port(app: App) -> Iterator[Finding]:
             _place(fixed[0]),
         )
     if app.from_render:
-        said = "its own value" if "PORT" in app.given else str(port)
+        said = "what the env file says" if "PORT" in app.given else str(port)
         yield Finding(
             "ok", f"PORT is {said}; only the proxy reaches that port, as at Render", where="run.port"
         )

@@ -53,7 +53,16 @@ def findings(project: Project, listed: tuple[Mapped, ...]) -> list[Finding]:
 def _own(project: Project, service: Mapped, where: str) -> Iterator[Finding]:
     disk = service.get("disk")
     path = str(disk.get("mountPath", "")).rstrip("/") if isinstance(disk, dict) else ""
-    if path and any(each.endswith(f":{path}") for each in project.run.volumes):
+    volume = next((each.partition(":")[0] for each in project.run.volumes if each.endswith(f":{path}")), "")
+    if path and volume and volume not in project.moves:
+        yield Finding(
+            "warning",
+            f"the disk at {path}: what it holds stays at Render.",
+            f'Write {volume} = "SERVICE@ssh.REGION.render.com:{path}" under [moves] (Render: Connect, SSH), and let '
+            "`rehost move` bring it after the first `rehost up`.",
+            where,
+        )
+    if path and volume:
         if project.run.exclusive:
             yield Finding(
                 "ok",
@@ -66,7 +75,7 @@ def _own(project: Project, service: Mapped, where: str) -> Iterator[Finding]:
                 f"the disk at {path} is a volume here. Render stopped the old container before it started the new; "
                 "here both have the volume for the length of a release.",
                 "Write exclusive = true under [run] for an app whose files only one process may open (SQLite, an "
-                "index); copy the disk's content over.",
+                "index).",
                 where,
             )
     elif path:
@@ -142,6 +151,7 @@ def _beside(service: Mapped, where: str, known: Collection[str]) -> Iterator[Fin
         yield Finding(
             "warning",
             f"the Key Value store {name} stays at Render, and its internal address ends there.",
-            "Let the machine's address in (ipAllowList), and use its external address.",
+            "Let the machine's address in (ipAllowList), and use its external address; or give the app one of its own "
+            "([services.redis]) and let `rehost move` bring what it holds.",
             where,
         )

@@ -90,9 +90,12 @@ def _new_address(key: str, variable: str, service: Mapped) -> Reference:
             "its value is the app's address at Render, which ends with the move",
             f"write {key} into the env file with the app's new address (it is in env.required)",
         )
-    value = f"https://{domain}" if variable == "RENDER_EXTERNAL_URL" else domain
+    url = variable == "RENDER_EXTERNAL_URL"
+    # Not the value: what stands in the env file is masked wherever it is shown.
     return Reference(
-        Secret(value), f"the env file, as {value}: at Render it is {variable}, the app's address there"
+        Secret(f"https://{domain}" if url else domain),
+        f"the env file, with {'the address' if url else 'the name'} of domain.name; at Render it is {variable}, the "
+        "app's address there",
     )
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 FREE_REGIONS = ("us-west1", "us-central1", "us-east1")
-# Render's regions, by the city that they are in.
+# Render's regions (its page "Regions"), by the city that they are in.
 ZONES = {
     "oregon": "us-west1-a",
     "ohio": "us-east5-a",
@@ -28,8 +28,9 @@ class Room:
     memory: str
 
 
-# By Render's memory of the plan: 512 MB, 2, 4, 8, 16 and 32 GB; starter plus and standard plus, no
-# longer sold, have 1 and 3 GB. The container gets no less than that where the
+# By Render's memory of the plan: 512 MB for free and starter, 2 GB for standard, 4, 8, 16 and 32 GB for the others (its
+# page "Limits and Pricing for Render Workflows" has the same names). What starter plus and standard plus, no longer
+# sold, had is not documented any more: 1 and 3 GB are unverified. The container gets no less than that where the
 # machine can spare it; the small plans take the machine of the free tier.
 PLANS = {
     "free": Room("e2-micro", "400MB"),

@@ -54,6 +54,7 @@ class Live(NamedTuple):
     """One service as it stands at Render. service: the API's own description, which holds no variables.
 
     stores: those that a variable's value names. siblings: other services of the same repository or environment.
+    routes, headers: of a static site, in their order.
     """
 
     service: Item
@@ -64,6 +65,8 @@ class Live(NamedTuple):
     deploy: Item | None = None
     stores: tuple[Store, ...] = ()
     siblings: tuple[Item, ...] = ()
+    routes: tuple[Item, ...] = ()
+    headers: tuple[Item, ...] = ()
 
     @property
     def name(self) -> str:
@@ -164,13 +167,15 @@ async def export(api: Render, service: Item, progress: Progress) -> Live:
     name, identity = str(service.get("name") or ""), str(service.get("id") or "")
     owner = {"ownerId": str(service["ownerId"])} if service.get("ownerId") else {}
     progress(f"reading {name} at Render")
-    variables, files, domains, deploys, metas, services = await _together(
+    variables, files, domains, deploys, metas, services, routes, headers = await _together(
         api.items("envVar", "services", identity, "env-vars"),
         api.items("secretFile", "services", identity, "secret-files"),
         _domains(api, service, identity),
         api.items("deploy", "services", identity, "deploys", status="live"),
         api.items("envGroup", "env-groups", **owner),
         api.items("service", "services", includePreviews="false", **owner),
+        _of_site(api, service, "route"),
+        _of_site(api, service, "header"),
     )
     linked = [str(meta["id"]) for meta in metas if _links(meta, identity)]
     progress(f"reading {len(linked)} environment groups of {name}")
@@ -183,6 +188,8 @@ async def export(api: Render, service: Item, progress: Progress) -> Live:
         tuple(domains),
         deploys[0] if deploys else None,
         siblings=tuple(each for each in services if _belongs(each, service)),
+        routes=tuple(sorted(routes, key=_priority)),
+        headers=tuple(headers),
     )
     progress(f"reading the databases that {name} uses")
     return live._replace(stores=await _stores(api, owner, live.effective.values()))
@@ -196,6 +203,19 @@ async def _together(*questions: Coroutine[Any, Any, T]) -> list[T]:
     finally:
         for task in tasks:
             task.cancel()
+
+
+def _priority(route: Item) -> int:
+    """Its place among the rules; those that say none stay in the order in which Render lists them."""
+    found = route.get("priority")
+    return found if isinstance(found, int) else 0
+
+
+async def _of_site(api: Render, service: Item, noun: str) -> list[Item]:
+    """The rules of a static site ("List redirect/rewrite rules", "List header rules"); no other service has any."""
+    if kind(service) != "static":
+        return []
+    return await api.items(noun, "services", str(service.get("id") or ""), f"{noun}s")
 
 
 async def _domains(api: Render, service: Item, identity: str) -> list[Item]:

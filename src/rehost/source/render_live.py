@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import posixpath
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
@@ -96,8 +97,14 @@ def service_of(live: Live, variables: Mapping[str, Secret]) -> Mapped:
         found["domains"] = [
             str(each.get("name") or "") for each in live.domains if not each.get("redirectForName")
         ]
+    for name, rules, keys in (("routes", live.routes, _ROUTE), ("headers", live.headers, _HEADER)):
+        if rules:
+            found[name] = [{key: plain(each.get(key)) for key in keys} for each in rules]
     found["envVars"] = [{"key": key, "value": value.reveal()} for key, value in variables.items()]
     return found
+
+
+_ROUTE, _HEADER = ("type", "source", "destination"), ("path", "name", "value")
 
 
 def _at(value: object, path: Sequence[str]) -> object:
@@ -201,7 +208,18 @@ def _image(service: Mapped) -> str:
     return str(image.get("url") or "") if isinstance(image, dict) else ""
 
 
+def _rules(key: str, keys: Sequence[str]) -> Callable[[Mapped], str]:
+    def read(service: Mapped) -> str:
+        listed = service.get(key)
+        rules = [each for each in listed if isinstance(each, dict)] if isinstance(listed, list) else []
+        return ", ".join(" ".join(str(each.get(part) or "") for part in keys) for each in rules)
+
+    return read
+
+
 _PARTS = (
+    _Part("routes", _rules("routes", _ROUTE)),
+    _Part("headers", _rules("headers", _HEADER)),
     _Part("domains", _domains),
     _Part("disk", _disk),
     _Part("scaling", _scaling),
@@ -229,6 +247,15 @@ def url_of(service: Item) -> str | None:
     """The address that the service has at Render, when it is one of the web."""
     url = str(_at(service, ("serviceDetails", "url")) or "")
     return url if url.startswith("https://") else None
+
+
+def moves_of(service: Item, volume: str | None) -> dict[str, str]:
+    """Where the content of the disk is, for [moves]. sshAddress is there only where ssh is (API reference)."""
+    address = str(_at(service, ("serviceDetails", "sshAddress")) or "")
+    if not volume or re.fullmatch(r"[A-Za-z0-9_.-]+@[A-Za-z0-9.-]+", address) is None:
+        return {}
+    name, _, path = volume.partition(":")
+    return {name: f"{address}:{path}"}
 
 
 def ports(service: Item) -> tuple[int, ...]:

@@ -21,7 +21,8 @@ def about(live: Live, directory: Path) -> list[str]:
     if live.stores:
         named = ", ".join(f"{store.kind} {store.name}" for store in live.stores)
         notes.append(
-            f"the app uses {named}, which stays at Render: let the machine's address into its access list, or move it."
+            f"the app uses {named}, which stays at Render: let the machine's address into its access list. Or move it: "
+            "give the app a service that takes it over, and name both under [moves] (docs/moving-data.md)."
         )
     deployed = _deployed(live.deploy, directory)
     return [*notes, deployed] if deployed else notes
@@ -36,7 +37,11 @@ def _deployed(deploy: Item | None, directory: Path) -> str:
     if not serving:
         image = deploy.get("image")
         name = image.get("ref") if isinstance(image, dict) else None
-        return f"Render serves the image {name}, which is not built from this directory." if name else ""
+        if not name:
+            return ""
+        digest = image.get("sha") if isinstance(image, dict) else None
+        exact = f", with the digest {digest}" if digest else ""
+        return f"Render serves the image {name}{exact}: if build.image has a tag, see that it still means the same."
     here, _ = git.head(directory)
     if here in ("", serving):
         return ""

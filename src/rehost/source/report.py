@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from rehost.run.events import Json
 from rehost.run.secret import Secret
+from rehost.source.native_caddy import Header, Route
 
 
 class Carried(NamedTuple):
@@ -45,14 +46,17 @@ class Settings:
     """What was found, as rehost.toml writes it. root, dockerfile and context are as the source gives them.
 
     runtime, build_command, start_command and publish are the source's own, for an app without a Dockerfile.
+    created: the day on which it was made there (ISO 8601).
     render: the service's ID there. secret_files: by name, as the app finds them at /etc/secrets.
-    one_page: index.html answers for what is no file. disk_gb: the room that the source's disk has.
-    processes: commands by name; jobs: command and schedule by name.
+    routes, headers: of a static site. disk_gb: the room that the source's disk has.
+    image: the name of a prebuilt one. processes: commands by name; jobs: command and schedule by name.
+    services: what stands in each table of [services], by name. moves: what stands in [moves].
     """
 
     app: str | None = None
     root: str | None = None
     dockerfile: str | None = None
+    image: str | None = None
     context: str | None = None
     zone: str | None = None
     machine: str | None = None
@@ -69,15 +73,19 @@ class Settings:
     build_command: str | None = None
     start_command: str | None = None
     publish: str | None = None
+    created: str | None = None
     variables: Mapping[str, Secret] = field(default_factory=dict)
     required: tuple[str, ...] = ()
     secret_files: Mapping[str, Secret] = field(default_factory=dict)
     env_files: tuple[str, ...] = ()
     args: Mapping[str, str] = field(default_factory=dict)
     before_release: str | None = None
-    one_page: bool = False
+    routes: tuple[Route, ...] = ()
+    headers: tuple[Header, ...] = ()
     processes: Mapping[str, str] = field(default_factory=dict)
     jobs: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    services: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
+    moves: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

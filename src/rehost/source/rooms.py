@@ -1,4 +1,8 @@
-"""Machine types, memory limits and regions of other platforms, and what comes nearest. Only suggestions."""
+"""Machine types, memory limits and regions of other platforms, and what comes nearest. Only suggestions.
+
+Google's regions and their cities are those of its page "Regions and zones"; that each zone has E2 machines is not
+looked up here: `rehost check` asks Google.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +21,8 @@ _ROOMS = (
     (16384, Room("e2-standard-8", "16GB")),
     (32768, Room("e2-standard-16", "32GB")),
 )
-# Heroku's dyno types, in MB (Dev Center, "Dyno Types").
+# Heroku's dyno types, in MB (Dev Center, "Dyno Types", June 2024; free and hobby stand in its versions before 2022).
+# The larger ones have more than any machine that is suggested here.
 DYNOS = {
     "free": 512,
     "hobby": 512,
@@ -27,11 +32,18 @@ DYNOS = {
     "standard-2x": 1024,
     "performance-m": 2560,
     "performance-l": 14336,
+    "performance-l-ram": 30720,
     "private-s": 1024,
     "private-m": 2560,
     "private-l": 14336,
+    "private-l-ram": 30720,
+    "shield-s": 1024,
+    "shield-m": 2560,
+    "shield-l": 14336,
+    "shield-l-ram": 30720,
 }
-# Fly's machines have 256 MB where nothing else is said (shared-cpu-1x), and by their size else (Fly's pricing page).
+# Fly's sizes have so much where nothing else is said: 256 MB for each shared and 2 GB for each other CPU; the smallest
+# is the default (Fly's documentation, "Machine Sizing" and "Scale Machine CPU and RAM").
 FLY_SIZES = {
     "shared-cpu-1x": 256,
     "shared-cpu-2x": 512,
@@ -43,19 +55,23 @@ FLY_SIZES = {
     "performance-8x": 16384,
     "performance-16x": 32768,
 }
-# Fly's regions, by the city that they are in.
+# Fly's regions, by the city that they are in (`fly platform regions`, 2023 to 2025: many of these are closed today, and
+# stand in files all the same). Bogotá, Guadalajara and Querétaro are nearer to what lies north of them on the network.
 FLY_ZONES = {
     "ams": "europe-west4-a",
     "arn": "europe-north1-a",
     "atl": "us-east1-b",
-    "bog": "southamerica-east1-a",
+    "bog": "us-east1-b",
     "bom": "asia-south1-a",
     "bos": "us-east4-a",
     "cdg": "europe-west9-a",
     "den": "us-west3-a",
     "dfw": "us-south1-a",
     "ewr": "us-east4-a",
+    "eze": "southamerica-west1-a",
     "fra": "europe-west3-a",
+    "gdl": "us-south1-a",
+    "gig": "southamerica-east1-a",
     "gru": "southamerica-east1-a",
     "hkg": "asia-east2-a",
     "iad": "us-east4-a",
@@ -68,6 +84,7 @@ FLY_ZONES = {
     "ord": "us-central1-a",
     "otp": "europe-central2-a",
     "phx": "us-west4-a",
+    "qro": "us-south1-a",
     "scl": "southamerica-west1-a",
     "sea": "us-west1-a",
     "sin": "asia-southeast1-a",

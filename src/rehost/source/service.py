@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from rehost.project.sizes import show_duration
 from rehost.project.values import domain_name, volumes, web_path
-from rehost.source import commands, render
+from rehost.source import commands, native_caddy, prebuilt, render
 from rehost.source.names import app_name
 from rehost.source.report import Ledger, Settings
 from rehost.source.yaml_text import Mapped, Text
@@ -84,7 +84,7 @@ def _runtime(name: str, value: Text, settings: Settings, ledger: Ledger) -> Sett
     if value == "docker":
         ledger.carry(name, "[build]")
     elif value == "image":
-        ledger.leave(name, "its image is prebuilt", "write it as `image`, alone under [build]")
+        ledger.carry(name, "build.image")
     else:
         ledger.leave(
             name,
@@ -149,8 +149,10 @@ def _region(name: str, value: Text, settings: Settings, ledger: Ledger) -> Setti
     if zone is None:
         ledger.leave(name, "rehost does not know this region", "choose machine.zone in rehost.toml")
         return settings
-    free = "is" if render.is_free(zone) else f"is not (only {', '.join(render.FREE_REGIONS)} are)"
-    ledger.change(name, f'machine.zone = "{zone}", the nearest of Google\'s; it {free} in the free tier')
+    free = "it is in the free tier"
+    if not render.is_free(zone):
+        free = f"it is not in the free tier, which is in {', '.join(render.FREE_REGIONS)} alone"
+    ledger.change(name, f'machine.zone = "{zone}", the nearest of Google\'s; {free}')
     return replace(settings, zone=zone)
 
 
@@ -182,7 +184,8 @@ def _domains(name: str, value: Text, settings: Settings, ledger: Ledger) -> Sett
             ledger.carry(shown, "domain.name")
             settings = replace(settings, domain=valid)
         else:
-            ledger.leave(shown, "rehost serves one name per app", "redirect it to domain.name at your DNS")
+            todo = "let whoever serves it redirect to domain.name: many hosts of DNS offer that"
+            ledger.leave(shown, "rehost serves one name per app", todo)
     return settings
 
 
@@ -206,8 +209,8 @@ def _disk(name: str, value: Text, settings: Settings, ledger: Ledger) -> Setting
     ledger.change(
         name,
         f'run.volumes = ["{volume}"], a volume on the machine\'s own disk (machine.disk is its room); '
-        "two releases have it for the length of a switch, unless run.exclusive says otherwise; what it holds does "
-        "not come along: copy it after the move",
+        "run.exclusive = true stops the old container before the new one starts, as Render does; `rehost move` brings "
+        "what it holds ([moves])",
     )
     return replace(settings, volume=volume)
 
@@ -241,24 +244,90 @@ def _before(name: str, value: Text, settings: Settings, ledger: Ledger) -> Setti
 _IN_DOCKERFILE = "rehost starts the image as its Dockerfile says"
 
 
-def _routes(name: str, value: Text, settings: Settings, ledger: Ledger) -> Settings:
-    """A site of one page has one route: all that is no file is answered by index.html."""
-    listed = value if isinstance(value, list) else []
-    page = {"type": "rewrite", "source": "/*", "destination": "/index.html"}
-    if listed == [page]:
-        ledger.change(
-            name,
-            "the file server answers /index.html for what is no file, in a Dockerfile of rehost's making",
+def _image(name: str, value: Text, settings: Settings, ledger: Ledger) -> Settings:
+    """Comes after `runtime`, which says whether Render looks at it."""
+    found: Mapped = value if isinstance(value, dict) else {"url": value}
+    image = prebuilt.name_of(found.get("url"))
+    if settings.runtime not in (None, "image"):
+        why = f"Render builds {settings.runtime}, and looks at an image for the runtime image alone"
+        ledger.leave(name, why, "write it as `image`, alone under [build], if it is the one that is meant")
+        return settings
+    if image is None:
+        ledger.leave(name, "it is not the name of an image", "write it as `image`, alone under [build]")
+        return settings
+    ledger.change(f"{name}.url" if "url" in found and found is value else name, prebuilt.carried(image))
+    for key in found.keys() - {"url"}:
+        ledger.leave(
+            f"{name}.{key}",
+            "Render does not give out a registry's password"
+            if key == "creds"
+            else "rehost does not know this key",
+            prebuilt.login(image) if key == "creds" else "see whether the app needs it",
         )
-        return replace(settings, one_page=True)
-    ledger.leave(name, *_STATIC)
+    return replace(settings, image=image)
+
+
+def _deploys(name: str, value: Text, settings: Settings, ledger: Ledger) -> Settings:
+    typed = "a deploy happens when somebody types rehost deploy"
+    if str(value).casefold() in ("false", "no", "off"):
+        ledger.carry(name, typed)
+    else:
+        todo = "after the move, turn auto-deploy off at Render, or it goes on deploying there"
+        ledger.leave(name, typed, todo)
     return settings
 
 
-_STATIC = (
-    "the file server of rehost's Dockerfile does no more than files",
-    "write it into a Caddyfile there",
-)
+def _maintenance(name: str, value: Text, settings: Settings, ledger: Ledger) -> Settings:
+    on = value.get("enabled") if isinstance(value, dict) else value
+    if str(on).casefold() in ("", "none", "false", "no", "off"):
+        ledger.carry(name, "no maintenance page")
+    else:
+        ledger.leave(
+            name, "rehost has no maintenance page", "answer with one in the app, or move when it is off"
+        )
+    return settings
+
+
+def _allowed(name: str, value: Text, settings: Settings, ledger: Ledger) -> Settings:
+    """Addresses that may reach the app. Everybody is what the machine's firewall says."""
+    listed = value if isinstance(value, list) else []
+    sources = [
+        each.get("source") or each.get("cidrBlock") if isinstance(each, dict) else each for each in listed
+    ]
+    if "0.0.0.0/0" in sources:
+        ledger.carry(name, "everybody may reach ports 80 and 443")
+    else:
+        ledger.leave(
+            name,
+            "the machine's firewall lets everybody to ports 80 and 443",
+            "narrow the addresses in the app (X-Forwarded-For has the client's), or at what stands in front of it",
+        )
+    return settings
+
+
+def _rules(read: Callable[[Text], object], key: str) -> Callable[[str, Text, Settings, Ledger], Settings]:
+    """`routes` or `headers`: each item by itself, since one that is not understood takes no other with it."""
+
+    def carry(name: str, value: Text, settings: Settings, ledger: Ledger) -> Settings:
+        if not isinstance(value, list) or not value:
+            ledger.leave(name, "it is empty" if not value else _UNREADABLE[0], _RULE if value else "")
+            return settings
+        kept: list[object] = []
+        for number, item in enumerate(value):
+            found = read(item)
+            if found is None:
+                ledger.leave(f"{name}.{number}", "it is not understood", _RULE)
+                continue
+            kept.append(found)
+            ledger.change(
+                f"{name}.{number}", "the file server of a Dockerfile of rehost's making does the same"
+            )
+        return replace(settings, **{key: tuple(kept)})  # type: ignore[arg-type]
+
+    return carry
+
+
+_RULE = "write it into the Caddyfile that the Dockerfile makes (caddyserver.com/docs/caddyfile)"
 _CARRY: dict[str, Callable[[str, Text, Settings, Ledger], Settings]] = {
     "type": _type,
     "name": _name,
@@ -282,46 +351,43 @@ _CARRY: dict[str, Callable[[str, Text, Settings, Ledger], Settings]] = {
     "staticPublishPath": _kept(
         "publish", "it is the directory of a static site", "COPY it in the Dockerfile"
     ),
-    "routes": _routes,
+    "routes": _rules(native_caddy.route, "routes"),
+    "headers": _rules(native_caddy.header, "headers"),
     "preDeployCommand": _before,
+    "image": _image,
+    "autoDeploy": _deploys,
+    "autoDeployTrigger": _deploys,
+    "maintenanceMode": _maintenance,
+    "ipAllowList": _allowed,
 }
 
 _SHIPS = ("rehost ships the files of this directory, not a repository", "")
-_TYPED = (
-    "a deploy happens when somebody types rehost deploy",
-    "after the move, turn auto-deploy off at Render, or it goes on deploying there",
-)
 _PREVIEWS = ("rehost makes no preview environments", "")
 _LEFT: dict[str, tuple[str, str]] = {
     "repo": _SHIPS,
     "branch": _SHIPS,
-    "buildFilter": _TYPED,
-    "autoDeploy": _TYPED,
-    "autoDeployTrigger": _TYPED,
+    "buildFilter": ("a deploy happens when somebody types rehost deploy, whichever files changed", ""),
     "previews": _PREVIEWS,
     "pullRequestPreviewsEnabled": _PREVIEWS,
     "previewPlan": _PREVIEWS,
     "previewsEnabled": _PREVIEWS,
     "previewsExpireAfterDays": _PREVIEWS,
-    "headers": _STATIC,
     "schedule": (
         "it is about cron jobs, and this service answers HTTP",
         "see whether the app needs it",
     ),
     "maxmemoryPolicy": ("it is about Key Value stores", ""),
-    "dockerCommand": (_IN_DOCKERFILE, "write it into the Dockerfile as CMD"),
+    "dockerCommand": (
+        _IN_DOCKERFILE,
+        "write it into the Dockerfile as CMD (for a prebuilt image: into one of your own that begins with FROM it)",
+    ),
     "initialDeployHook": ("rehost runs no command after the first release", "run it by hand (rehost exec)"),
-    "image": ("its image is prebuilt", "write it as `image`, alone under [build]"),
     "registryCredential": (
-        "rehost holds no registry's password",
-        "make the base image public, or log in to the registry on the machine",
+        "rehost holds no registry's password, and Render gives none out",
+        "for a prebuilt image type `docker login` for its registry here: rehost hands that login on; a private base "
+        'image of a Dockerfile needs on = "here" under [build], where the Docker of this computer builds',
     ),
     "scaling": ("rehost runs one machine per app", "choose a machine.type that carries the load"),
-    "ipAllowList": (
-        "the firewall lets everybody to ports 80 and 443",
-        "narrow the addresses in the app, or at what stands in front of it",
-    ),
     "renderSubdomainPolicy": ("it is about Render's own subdomain", ""),
-    "maintenanceMode": ("rehost has no maintenance page", "see that it is off"),
     "port": ("Render does not read it; rehost asks the Dockerfile", "see that run.port is right"),
 }

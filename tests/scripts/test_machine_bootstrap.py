@@ -58,8 +58,14 @@ UPGRADES = "/etc/apt/apt.conf.d/20auto-upgrades"
             serving(packages={n: "1" for n in PACKAGES if n != "caddy"}),
             Change("package caddy", None, "installed"),
         ),
-        (with_file(DAEMON_FILE, None), Change(DAEMON_FILE, None, "log rotation, live-restore, no userland-proxy")),
-        (with_file(DAEMON_FILE, b""), Change(DAEMON_FILE, "changed", "log rotation, live-restore, no userland-proxy")),
+        (
+            with_file(DAEMON_FILE, None),
+            Change(DAEMON_FILE, None, "log rotation, live-restore, no userland-proxy"),
+        ),
+        (
+            with_file(DAEMON_FILE, b""),
+            Change(DAEMON_FILE, "changed", "log rotation, live-restore, no userland-proxy"),
+        ),
         (
             with_file(DAEMON_FILE, b'{"log-driver": "journald", "data-root": "/srv"}'),
             Change(DAEMON_FILE, "changed", "log rotation, live-restore, no userland-proxy"),

@@ -83,6 +83,17 @@ def test_a_service_is_made_and_replaced(site: Services) -> None:
     assert (site.running, site.record["memory"]) == ([NAME], 2**27)
 
 
+def test_one_service_at_a_time_looks_for_the_network(site: Services) -> None:
+    """Docker makes two networks of one name when two services ask for it at once."""
+    docker = site.state.parent / "bin" / "docker"
+    lock = site.home / "services/network.lock"
+    said = f'case $1 in network) flock -n "{lock}" echo unlocked >>"{site.state}/free" ;; esac\n'
+    docker.write_text(docker.read_text().replace("#!/bin/sh\n", f"#!/bin/sh\n{said}", 1))
+    assert site.set_up().returncode == 0
+    assert lock.exists()
+    assert (site.state / "free").read_text() == ""
+
+
 @pytest.mark.parametrize(
     ("how", "health", "reason"),
     [

@@ -19,6 +19,8 @@ from rehost.run.errors import UsageError
 
 SMALLEST = 'app = "a"\n[machine]\nprovider = "gce"\nzone = "us-west1-a"\n'
 HOST = 'app = "a"\n[machine]\nprovider = "host"\naddress = "203.0.113.10"\n'
+VOLUME = SMALLEST + '[run]\nvolumes = ["data:/data"]\n[moves]\n'
+SERVICE = SMALLEST + '[services.db]\nimage = "a:1"\n[moves]\n'
 
 
 def test_the_smallest_file_has_the_defaults() -> None:
@@ -165,6 +167,12 @@ MISTAKES: list[tuple[str, int | None, str, str]] = [
         "30s",
     ),
     (SMALLEST + '[domain]\nname = "https://api.example.com"\n', 6, "domain.name", "no scheme"),
+    (SMALLEST + '[moves]\ndata = "ssh.example.com:/srv"\n', 6, "moves.data", "a volume of [run]"),
+    (VOLUME + 'dta = "h:/srv"\n', 8, "moves.dta", '"data"'),
+    (VOLUME + 'data = "OLD"\n', 8, "moves.data", "write the directory"),
+    (SERVICE + 'db = "h:/srv"\n', 8, "moves.db", "name of the variable"),
+    (SERVICE + 'db = "x://u:s3cret-value@h/d"\n', 8, "moves.db", "write its name"),
+    (SERVICE + 'db = "s3cret-value"\n', 8, "moves.db", "neither"),
     (SMALLEST + 'domain = "api.example.com"\n', 5, "machine.domain", "the top of the file"),
     ('domain = "api.example.com"\n' + SMALLEST, 1, "domain", "a table"),
     (SMALLEST + '[source]\nurl = "https://u:s3cret-value@example.com"\n', 6, "source.url", "without"),
@@ -247,7 +255,7 @@ def _example_tables() -> dict[tuple[str, ...], set[str]]:
     for part, provider in ((_uncommented(first), "gce"), (_uncommented(host.split("\n", 1)[1]), "host")):
         for key, value in tomllib.loads(part).items():
             tables[()].add(key)
-            if isinstance(value, dict):
+            if isinstance(value, dict) and key != "moves":  # its keys are names of volumes and services
                 if key in NAMED:
                     tables[key, "NAME"] = {inner for one in value.values() for inner in one}
                     continue

@@ -28,6 +28,7 @@ SECTIONS: Mapping[str, Mapping[str, Entry]] = {
         "check": Entry("rehost.cli.check:command", "Is everything in place? Every finding with its cure."),
         "plan": Entry("rehost.cli.plan:command", "Show what would change."),
         "up": Entry("rehost.cli.up:command", "Make it so: machine, build, release."),
+        "move": Entry("rehost.cli.move:command", "Bring the content of disks and databases over."),
         "atlas": Entry("rehost.cli.atlas:command", "Let the machine in at MongoDB Atlas."),
         "record": Entry("rehost.cli.record:command", "Write the record of the move."),
     },

@@ -60,7 +60,8 @@ def read_values(session: Session, project: Project) -> Mapping[str, Secret]:
             cure=f"Add them with `rehost env set {found.missing[0]}`, "
             "or take them out of `required` under [env] in rehost.toml.",
         )
-    return environment(found.values, project.run.port)
+    given = {name: value for name, value in found.values.items() if name not in project.origins}
+    return environment(given, project.run.port)
 
 
 def with_platform(

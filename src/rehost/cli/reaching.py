@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import contextlib
 from collections.abc import Mapping, Sequence
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from rehost.cli.making import Wanted, state_of
 from rehost.cli.site import Site
@@ -20,6 +20,10 @@ from rehost.run.findings import Finding
 from rehost.run.plan import Action
 from rehost.run.secret import Secret
 from rehost.source.reach_url import Database, databases
+
+if TYPE_CHECKING:
+    from rehost.machine.ssh import Machine
+    from rehost.source import reach
 
 PROVE: Final = "env/reach"
 
@@ -67,10 +71,16 @@ async def findings(here: Site, found: Sequence[Database], files: Mapping[str, Se
     """One for each database, tried over the open connection. Raises RehostError when that breaks."""
     from rehost.source import reach  # protocols and TLS: only where a database is tried
 
-    machine = await here.connect()
-    door = reach.of_machine(machine, here.address)
-    door.authorities = _texts(files)
-    return await reach.prove_all(door, found)
+    return await reach.prove_all(door(here, await here.connect(), files), found)
+
+
+def door(here: Site, machine: Machine, files: Mapping[str, Secret]) -> reach.Door:
+    """How databases are reached from the machine. files: the secret files, one of which may be an authority."""
+    from rehost.source import reach
+
+    made = reach.of_machine(machine, here.address)
+    made.authorities = _texts(files)
+    return made
 
 
 def _texts(files: Mapping[str, Secret]) -> dict[str, str]:

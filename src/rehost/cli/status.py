@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import click
 
 from rehost.cli import show
 from rehost.cli.session import Session, common
+from rehost.run.events import Json
 
 if TYPE_CHECKING:
     from rehost.machine.probe import MachineState
+    from rehost.project.config import Project
 
 
 @click.command(epilog="Example: rehost status --json")
@@ -53,10 +56,9 @@ async def command(session: Session) -> int:
             if state.unit(f"rehost-{project.app}-{kind}.service").running
         ]
         left = [] if busy else decide.leftovers(state, project.app)
-        draining = decide.draining(state, project.app)
-        beside, services = processes_of(state, project.app), services_of(state, project.app)
-    where = f"{instance.machine_type} in {instance.zone}, " if instance else ""
-    gib = 2**30
+        draining, beside = decide.draining(state, project.app), processes_of(state, project.app)
+        services = services_of(state, project.app)
+    where, gib = f"{instance.machine_type} in {instance.zone}, " if instance else "", 2**30
     session.out(f"machine   {here.address}: {where}{state.os_name}, up {_span(state.uptime)}")
     session.out(
         f"          memory {state.memory_available / gib:.1f} of {state.memory / gib:.1f} GB available, "
@@ -84,6 +86,7 @@ async def command(session: Session) -> int:
             f"in {health.seconds * 1000:.0f} ms  {show.clean(health.text)}"
         )
     tell_beside(session, beside, services)
+    tell_moves(session, project, state, busy=bool(busy))
     for kind in busy:
         session.out(f"now       a {kind} is under way; `rehost up` follows it")
     if draining:
@@ -102,6 +105,8 @@ async def command(session: Session) -> int:
         container=container.status if container else None,
         processes=dict(beside),
         services=dict(services),
+        moved={name: dict(made) for name, made in state.moved.items()},
+        to_move=to_move(project, state),
         health={"status": health.status, "seconds": health.seconds} if health else None,
         healthy=healthy,
         drift=[change.field for change in drift],
@@ -136,6 +141,28 @@ def tell_beside(session: Session, processes: Mapping[str, str], services: Mappin
             session.warning(
                 f"process {name} does not run; `rehost logs --process {name}` tells why, `rehost up` starts it"
             )
+
+
+def to_move(project: Project, state: MachineState) -> list[Json]:
+    """The moves that were never made on this machine."""
+    return [name for name in project.moves if name not in state.moved]
+
+
+def tell_moves(session: Session, project: Project, state: MachineState, *, busy: bool) -> None:
+    """What was moved and what is left to move."""
+    if state.moving:
+        said = "is under way" if busy else "was cut off; `rehost up` or `rehost move` ends it"
+        session.warning(f"a move of data {said}")
+    for name, made in state.moved.items():
+        session.out(f"moved     {name}: {made['counted']}, {_when(made['time'])}, by {made['by']}")
+    if left := to_move(project, state):
+        session.out(
+            f"to move   {', '.join(map(str, left))}: not moved yet; `rehost move --rehearse` tries it"
+        )
+
+
+def _when(time: int) -> str:
+    return datetime.fromtimestamp(time, UTC).strftime("%Y-%m-%d %H:%M UTC")
 
 
 def _span(seconds: float) -> str:

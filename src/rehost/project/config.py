@@ -12,7 +12,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Annotated, Any, Final, NamedTuple
 
-from rehost.project import mistakes, table
+from rehost.project import mistakes, moves, table
 from rehost.project.processes import Job, Process, Service, part_name
 from rehost.project.sizes import GB, MB
 from rehost.project.toml_lines import key_lines
@@ -156,6 +156,7 @@ class Project(NamedTuple):
     processes: Mapping[str, Process] = MappingProxyType({})
     jobs: Mapping[str, Job] = MappingProxyType({})
     services: Mapping[str, Service] = MappingProxyType({})
+    moves: Mapping[str, moves.Origin] = MappingProxyType({})
     directory: Path = Path()
 
     @property
@@ -169,6 +170,11 @@ class Project(NamedTuple):
     @property
     def env_files(self) -> tuple[Path, ...]:
         return tuple(self.directory / name for name in self.env.files)
+
+    @property
+    def origins(self) -> frozenset[str]:
+        """The variables that [moves] names: for the command that moves, and never for a container."""
+        return frozenset(each.name for each in self.moves.values() if isinstance(each, moves.Variable))
 
     @property
     def health_host(self) -> str:
@@ -197,7 +203,7 @@ def known_keys() -> dict[tuple[str, ...], frozenset[str]]:
     models: dict[tuple[str, ...], type[NamedTuple]] = {(name,): model for name, model in TABLES.items()}
     models |= {("machine", name): model for name, model in PROVIDERS.items()}
     models |= {(name, "NAME"): model for name, model in NAMED.items()}
-    top = frozenset({"app", "machine", *TABLES, *NAMED})
+    top = frozenset({"app", "machine", "moves", *TABLES, *NAMED})
     return {(): top, **{path: frozenset(table.kinds(model)) for path, model in models.items()}}
 
 
@@ -250,6 +256,12 @@ def _read(document: Mapping[str, Any], directory: Path, faults: list[mistakes.Fa
             tables[name] = table.read_each(NAMED[name], part_name, value, (name,), known, faults)
         elif name not in known[()]:
             faults.append(mistakes.unknown((name,), known[()], known))
+    if "moves" in document:
+        tables["moves"] = moves.read(document["moves"], faults)
+        if not faults:  # or else what it points to may stand in what could not be read
+            run, services = tables.get("run", Run()), tables.get("services", {})
+            named = {one.partition(":")[0] for each in (run, *services.values()) for one in each.volumes}
+            faults += moves.misplaced(tables["moves"], named, services)
     faults += _of_prebuilt(document.get("build"))
     if faults or top is None or machine is None:
         return None

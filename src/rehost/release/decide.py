@@ -23,6 +23,7 @@ RELEASE: Final = "release/switch"
 ROUTES: Final = "edge/routes"
 TIDY: Final = "release/tidy"
 HOLD: Final = "release/hold"
+SETTLE: Final = "move/settle"
 # States of a release that served once.
 RETURNABLE: Final = ("live", "replaced")
 
@@ -149,6 +150,12 @@ def first_changes(desired: Desired) -> tuple[Change, ...]:
     return tuple(Change(name, None, [*found]) for name, found in brought.items() if found)
 
 
+def settling() -> Action:
+    """The step that ends a move of data which was cut off: all in place, or all as before."""
+    end = (Change("a move of data", "cut off in the middle", "made, or taken back"),)
+    return Action(SETTLE, "update", "what the app works on", end, (bootstrap.ACTION,))
+
+
 def image_actions(desired: Desired, needs: tuple[str, ...]) -> list[Action]:
     """The steps that bring the image onto the machine; the last of them has it there."""
     if desired.image:
@@ -190,7 +197,11 @@ def _plan(desired: Desired, state: MachineState | None) -> list[Action]:
     check_names(desired, state)
     now = current(state)
     changes = release_changes(desired, now.record) if now else [*first_changes(desired)]
-    down = now is not None and not serving(state, app)
+    if state.moving:
+        actions.append(settling())
+        needs = (SETTLE,)
+    # What a move stopped runs again when that has ended.
+    down = now is not None and not serving(state, app) and not state.moving
     if down:
         changes.append(Change("container", "not running", "running"))
     if now is None or changes:

@@ -21,9 +21,13 @@ fail() {
   exit 3
 }
 
+# Services are set up side by side, and Docker makes two networks of one name when it is asked by two.
+exec 9>>"${dir%/*}/network.lock"
+flock 9
 if ! docker network inspect "$NETWORK" >/dev/null 2>&1; then
   said=$(docker network create --label "rehost.app=$APP" "$NETWORK" 2>&1) || fail "Docker made no network: $said"
 fi
+exec 9>&-
 if ! docker image inspect "$IMAGE" >/dev/null 2>&1; then
   echo "@step pulling $IMAGE"
   said=$(docker pull --quiet "$IMAGE" 2>&1) || fail "$IMAGE could not be pulled: $said"

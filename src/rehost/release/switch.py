@@ -273,8 +273,9 @@ async def switch(
             cure="Run the same command again: it looks at the machine anew.",
         )
     if ended.attached_tag is not None:
+        what = f"release {ended.attached_tag}" if ended.attached_tag.isdigit() else "a move of data"
         raise Refused(
-            f"release {ended.attached_tag} was being made already{f' by {seen.by}' if seen.by else ''}; "
+            f"{what} was being made already{f' by {seen.by}' if seen.by else ''}; "
             f"it ended with status {ended.status}.",
             where=machine.label,
             cure="Run the same command again: it looks at the machine anew.",

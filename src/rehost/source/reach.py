@@ -126,7 +126,7 @@ async def _one(door: Door, database: Database, host: str, port: int, seconds: fl
         return Unanswered(host, port, fault)
     try:
         async with asyncio.timeout(seconds):
-            await _LOGINS[database.server](pipe, database, host, _authority(door, database))
+            await _LOGINS[database.server](pipe, database, host, authority(door, database))
     except TimeoutError:
         words = f"it took the connection and then said nothing for {seconds:g} s"
         return Unanswered(host, port, Fault("tls" if pipe.shaking else "protocol", words))
@@ -140,7 +140,7 @@ async def _one(door: Door, database: Database, host: str, port: int, seconds: fl
     return None
 
 
-def _authority(door: Door, database: Database) -> str:
+def authority(door: Door, database: Database) -> str:
     """The certificate that the address names, where it is one of the secret files."""
     named = next((database.options[key] for key in _AUTHORITIES if key in database.options), "")
     return door.authorities.get(named.removeprefix("/etc/secrets/"), "")

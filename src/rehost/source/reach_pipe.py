@@ -74,6 +74,13 @@ class Pipe:
         found, _, self._kept = self._kept.partition(b"\r\n")
         return found
 
+    async def some(self) -> bytes:
+        """What has come, at least one byte."""
+        if not self._kept:
+            return await self._some()
+        found, self._kept = self._kept, b""
+        return found
+
     async def send(self, data: bytes) -> None:
         if self._tls is None:
             await self._put(data)

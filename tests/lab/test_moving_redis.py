@@ -33,7 +33,7 @@ memory = "128MB"
 [moves]
 redis = "OLD_REDIS_URL"
 """
-COUNT = 10_000
+COUNT = 6_000
 # Of every key of a database but the mark: name, kind, and a digest of what is the same on both sides.
 DIGEST = f"""redis.call('SELECT', ARGV[1]) local told = {{}}
 for _, key in ipairs(redis.call('KEYS', '*')) do

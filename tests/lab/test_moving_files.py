@@ -18,8 +18,8 @@ from ssh_origin import UID, Origin
 from suite import Lab, Laptop, until
 from tiny import SERVING
 
-VOLUME = "/var/lib/docker/volumes/tiny.data/_data"
-MOVING = "/var/lib/rehost/tiny/moving/data"
+VOLUME = "/var/lib/docker/volumes/tiny.disk/_data"
+MOVING = "/var/lib/rehost/tiny/moving/disk"
 # It does not shrink, and takes long enough to be cut off in the middle.
 LARGE = random.Random(21).randbytes(48 << 20)  # noqa: S311
 # Type, mode, owner and link target of everything that is to arrive; then each file's time in seconds, and its SHA-256.
@@ -63,8 +63,8 @@ def fill(data: Path) -> None:
 @pytest.fixture(scope="module")
 def app(tiny: Laptop, origin: Origin) -> Laptop:
     config = tiny.directory / "rehost.toml"
-    text = config.read_text().replace("[run]\n", '[run]\nvolumes = ["data:/data"]\n')
-    config.write_text(f'{text}[moves]\ndata = "origin:/data"\n')
+    text = config.read_text().replace("[run]\n", '[run]\nvolumes = ["disk:/data"]\n')
+    config.write_text(f'{text}[moves]\ndisk = "origin:/data"\n')
     tiny.run("up", "--yes")
     return tiny
 

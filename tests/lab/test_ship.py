@@ -193,19 +193,23 @@ def test_a_send_goes_on_where_it_was_cut_off(
         look = f"until [ $(stat -c %s {part} 2>/dev/null || echo 0) -gt {size} ]; do sleep 0.01; done; {then}"
         tiny.inside(f"systemd-run --quiet --collect sh -c {shlex.quote(look.replace('$', '$$'))}")
 
-    # Held there while rehost is killed here.
-    when(4 << 20, "pkill -STOP -f 'sshd: .*@notty' && touch /run/held")
+    # Whoever writes it is held there, while rehost is killed here.
+    when(
+        4 << 20,
+        "until [ -s /run/held ]; do for each in /proc/[0-9]*; do case $(readlink $each/fd/*) in "
+        '*.part*) kill -STOP "${each#/proc/}" && echo "${each#/proc/}" >>/run/held ;; esac; done; done',
+    )
     process = subprocess.Popen(
         tiny.line("deploy"), cwd=tiny.directory, env={**tiny.environ, **docker}, stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
     )  # fmt: skip
     try:
-        until(lambda: "held" in tiny.inside("ls /run/held 2>/dev/null || :"), "4 MB of the layer arrive", 120)
+        until(lambda: tiny.inside("cat /run/held 2>/dev/null || :"), "4 MB of the layer arrive", 120)
         assert process.poll() is None
     finally:
         process.kill()
         process.communicate()
-        tiny.inside("rm -f /run/held; pkill -CONT -f 'sshd: .*@notty'")
+        tiny.inside("kill -CONT $(cat /run/held); rm -f /run/held")
     until(
         lambda: "free" in tiny.inside("flock -n /var/lib/rehost/tiny/image.lock echo free || :"),
         "its lock is free",

@@ -233,6 +233,13 @@ def test_confirm_asks(answer: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert "This will replace machine api, delete machine old." in capsys.readouterr().err
 
 
+def test_confirm_says_what_is_lost_where_something_is(capsys: pytest.CaptureFixture[str]) -> None:
+    one = Action("disk", "replace", "the disk; the old one stays", kept=True)
+    for actions, lost in (([one], False), ([one, Action("app", "delete", "the app")], True)):
+        confirm(Plan.of(actions), False, tty=True, ask=lambda _: "y")
+        assert ("is lost" in capsys.readouterr().err) is lost
+
+
 @pytest.mark.parametrize("answer", ["", "n", "no", "yes please"])
 def test_confirm_takes_no_for_an_answer(answer: str) -> None:
     with pytest.raises(Refused, match="not confirmed"):

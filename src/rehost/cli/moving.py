@@ -254,7 +254,12 @@ def plan_of(moves: Sequence[Move], app: str, *, rehearse: bool) -> Plan:
     full = [each.name for each in moves if not each.target.empty]
     what = f"what {app} works on" + (f"; what {', '.join(full)} had is kept aside" if full else "")
     swap = Action(
-        SWAP, "replace" if full else "update", what, (*changes, INTERRUPTION), tuple(one.id for one in copies)
+        SWAP,
+        "replace" if full else "update",
+        what,
+        (*changes, INTERRUPTION),
+        tuple(one.id for one in copies),
+        kept=True,
     )
     return Plan.of([*copies, swap])
 

@@ -235,8 +235,9 @@ def confirm(
             f"the plan would {things}, and nobody is there to ask",
             cure="Nothing was changed. If this is what you want, add --yes.",
         )
+    lost = "" if all(action.kept for action in plan.destructive) else " What is there now is lost."
     # Not input's own prompt: that goes to stdout, where a pipe may be.
-    sys.stderr.write(f"This will {things}. What is there now is lost.\nGo on? [y/N] ")
+    sys.stderr.write(f"This will {things}.{lost}\nGo on? [y/N] ")
     sys.stderr.flush()
     try:
         answer = ask("").strip().lower()

@@ -26,6 +26,7 @@ class Action(NamedTuple):
     id: short, stable and unique in the plan, e.g. "firewall/content-api-web".
     what: the thing, in words. needs: ids of actions that must be done first (ids not in the plan are
     things that are in place already, and are ignored). retries: how often an error marked retryable is tried again.
+    kept: what is replaced stays somewhere, as `what` says.
     """
 
     id: str
@@ -34,6 +35,7 @@ class Action(NamedTuple):
     changes: tuple[Change, ...] = ()
     needs: tuple[str, ...] = ()
     retries: int = 0
+    kept: bool = False
 
     @property
     def destructive(self) -> bool:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import fcntl
 import ipaddress
 import os
 import shutil
@@ -28,23 +29,33 @@ NOBODY = 65534
 PASSWORD = "p@ss word/1"  # characters that an address has to encode
 
 
+@contextlib.contextmanager
+def alone() -> Iterator[None]:
+    """The cache and apt for whoever is in the block: tests run beside these, and apt lets nobody in beside itself."""
+    CACHE.mkdir(parents=True, exist_ok=True)
+    with (CACHE / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
 def unpacked(package: str) -> Path:
     """A directory with the package and what it needs and this computer lacks."""
     root = CACHE / package
-    if not (root / "whole").exists():
-        shutil.rmtree(root, ignore_errors=True)
-        debs = root / "debs"
-        (debs / "partial").mkdir(parents=True)
-        subprocess.run(["apt-get", "-qq", "update"], check=True)
-        subprocess.run(
-            ["apt-get", "-qq", "-y", "--no-install-recommends", "--download-only", "-o", f"Dir::Cache::archives={debs}",
-             "install", package],
-            check=True, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
-        )  # fmt: skip
-        for deb in debs.glob("*.deb"):
-            subprocess.run(["dpkg-deb", "-x", deb, root], check=True)
-        shutil.rmtree(debs)
-        (root / "whole").touch()
+    with alone():
+        if not (root / "whole").exists():
+            shutil.rmtree(root, ignore_errors=True)
+            debs = root / "debs"
+            (debs / "partial").mkdir(parents=True)
+            subprocess.run(["apt-get", "-qq", "update"], check=True)
+            subprocess.run(
+                ["apt-get", "-qq", "-y", "--no-install-recommends", "--download-only",
+                 "-o", f"Dir::Cache::archives={debs}", "install", package],
+                check=True, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+            )  # fmt: skip
+            for deb in debs.glob("*.deb"):
+                subprocess.run(["dpkg-deb", "-x", deb, root], check=True)
+            shutil.rmtree(debs)
+            (root / "whole").touch()
     return root
 
 

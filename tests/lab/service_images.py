@@ -114,7 +114,9 @@ def give(lab: Lab, laptop: Laptop, name: str) -> None:
         return
     if laptop.inside(f"docker image inspect {name} >/dev/null 2>&1 && echo there || true").strip():
         return
-    with _context(laptop, RECIPES[name]).open("rb") as context:
+    with servers.alone():
+        made = _context(laptop, RECIPES[name])
+    with made.open("rb") as context:
         done = subprocess.run(
             laptop.line("ssh", "--", "sudo", "docker", "build", "-t", name, "-"), cwd=laptop.directory,
             env=dict(laptop.environ), stdin=context, capture_output=True, check=False,

@@ -61,10 +61,7 @@ stop_all() {
   systemctl stop "rehost-$APP.job.*.timer" "rehost-$APP.job.*.service" 2>/dev/null
   tries=0
   while :; do
-    still=$(
-      running
-      [ "$code" = 200 ] || echo away
-    )
+    still=$(running) || still=away
     going=
     for each in $still; do
       case $each in "$APP".*) ;; *) going="$going $each" ;; esac # services go on

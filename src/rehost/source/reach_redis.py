@@ -1,9 +1,10 @@
-"""Redis's login, and that of Valkey and Key Value stores: RESP as far as one line goes."""
+"""Redis's login, and that of Valkey and Key Value stores: answers of one line."""
 
 from __future__ import annotations
 
 from rehost.source.reach_pipe import Fault, Pipe, context
 from rehost.source.reach_url import Database
+from rehost.source.resp import encode
 
 
 async def login(pipe: Pipe, database: Database, host: str, authority: str) -> None:
@@ -21,10 +22,7 @@ async def login(pipe: Pipe, database: Database, host: str, authority: str) -> No
 
 
 async def _ask(pipe: Pipe, *words: str) -> None:
-    parts = [word.encode() for word in words]
-    await pipe.send(
-        b"*%d\r\n" % len(parts) + b"".join(b"$%d\r\n%s\r\n" % (len(part), part) for part in parts)
-    )
+    await pipe.send(encode(words))
     answer = await pipe.exactly(1)
     if answer == b"\x15":  # a TLS alert (RFC 8446, section 6)
         raise Fault(

@@ -6,15 +6,12 @@ import json
 import os
 import subprocess
 import sys
-from importlib.util import find_spec
 
 import click
 import pytest
-from click.testing import CliRunner
 
 from rehost import __version__
-from rehost.cli import main
-from rehost.cli.main import SECTIONS, Entry, available, root
+from rehost.cli.main import SECTIONS, root
 
 
 def rehost(*typed: str) -> subprocess.CompletedProcess[str]:
@@ -28,27 +25,14 @@ def rehost(*typed: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_help_lists_the_commands_that_are_there() -> None:
+def test_help_lists_the_commands() -> None:
     ran = rehost("--help")
     assert ran.returncode == 0
     for title, section in SECTIONS.items():
-        for name, entry in section.items():
-            there = find_spec(entry.target.partition(":")[0]) is not None
-            assert (f"\n  {name} " in ran.stdout) is there
-        assert (f"\n{title}:\n" in ran.stdout) is (title in available())
+        assert f"\n{title}:\n" in ran.stdout
+        for name in section:
+            assert f"\n  {name} " in ran.stdout
     assert "Print the line that completes commands" in ran.stdout
-
-
-def test_a_command_without_a_module_is_not_listed(monkeypatch: pytest.MonkeyPatch) -> None:
-    entries = {
-        "there": Entry("rehost.cli.main:completion", "Is there."),
-        "missing": Entry("rehost.cli.no_such_module:command", "Is missing."),
-    }
-    monkeypatch.setattr(main, "SECTIONS", {"Some": entries, "None": {"missing": entries["missing"]}})
-    result = CliRunner().invoke(root, ["--help"])
-    assert "there" in result.output
-    assert "missing" not in result.output
-    assert "None:" not in result.output
 
 
 def listed() -> list[tuple[str, click.Command]]:

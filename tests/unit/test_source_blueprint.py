@@ -448,6 +448,7 @@ def test_one_of_several_services_is_chosen_by_name() -> None:
         ("services: [{type: web, value: 'hunter2secret}]", None, "not valid YAML"),
         ("a: &a [*a]", None, "^render.yaml:1: .*an alias holds itself"),
         ("a: \x00", None, "not valid YAML"),
+        ("[" * 5000, None, "^render.yaml: nests deeper"),
     ],
 )
 def test_what_cannot_be_read_says_why(text: str, service: str | None, said: str) -> None:

@@ -6,7 +6,6 @@ import gc
 import sys
 from collections.abc import Mapping
 from importlib import import_module
-from importlib.util import find_spec
 from typing import NamedTuple
 
 import click
@@ -21,7 +20,7 @@ class Entry(NamedTuple):
     line: str
 
 
-# The sections and the order of `rehost --help`. A command whose module is not there is not listed.
+# The sections and the order of `rehost --help`.
 SECTIONS: Mapping[str, Mapping[str, Entry]] = {
     "Move": {
         "init": Entry("rehost.cli.init:command", "Write rehost.toml from what the platform knows."),
@@ -61,10 +60,10 @@ class Root(click.Group):
     """A group that finds its commands in SECTIONS."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
-        return [name for section in available().values() for name in section]
+        return [name for section in SECTIONS.values() for name in section]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
-        for section in available().values():
+        for section in SECTIONS.values():
             if cmd_name in section:
                 module, _, attribute = section[cmd_name].target.partition(":")
                 command = getattr(import_module(module), attribute)
@@ -81,18 +80,9 @@ class Root(click.Group):
         return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
-        for title, section in available().items():
+        for title, section in SECTIONS.items():
             with formatter.section(title):
                 formatter.write_dl([(f"{name:<10}", entry.line) for name, entry in section.items()])
-
-
-def available() -> dict[str, dict[str, Entry]]:
-    """The commands whose modules exist, by section, without importing one."""
-    found = {
-        title: {name: entry for name, entry in section.items() if find_spec(entry.target.partition(":")[0])}
-        for title, section in SECTIONS.items()
-    }
-    return {title: section for title, section in found.items() if section}
 
 
 def nearest(name: str, known: list[str]) -> str:

@@ -33,6 +33,10 @@ def read(text: str, file: str) -> tuple[Text, list[tuple[str, int]]]:
         ) from None
     except yaml.YAMLError:  # characters that YAML does not allow
         raise UsageError("not valid YAML.", cure="Save the file as UTF-8 text.", where=file) from None
+    except RecursionError:
+        raise UsageError(
+            "nests deeper than anything that is meant.", cure="Is it the right file?", where=file
+        ) from None
     twice: list[tuple[str, int]] = []
 
     def build(node: yaml.Node, path: str, above: frozenset[int]) -> Text:

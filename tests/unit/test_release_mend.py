@@ -10,11 +10,17 @@ import pytest
 from machine_state import APP
 from rehost.machine.ssh import ScriptFailed
 from rehost.release.mend import load_routes, remove_app, stop_containers
+from rehost.run.errors import Refused
 from ssh_here import asynced, machine
 
-CURL = """cat >"${0%/*}/../sent"
+RUNNING = '{"apps":{"by":"hand"}}'
+CURL = (
+    f"""case "$*" in */config/) printf '%s\\n' '{RUNNING}'; exit ;; esac
+"""
+    """cat >"${0%/*}/../sent"
 echo "$*" >>"${0%/*}/../calls"
 [ ! -f "${0%/*}/../error" ] || { cat "${0%/*}/../error"; exit 22; }"""
+)
 DOCKER = """echo "docker $*" >>"${0%/*}/../calls"
 case "$*" in
   "ps -aq"*) cat "${0%/*}/../containers" 2>/dev/null ;;
@@ -29,7 +35,7 @@ PROGRAMS = {"curl": CURL, "docker": DOCKER}
 async def test_routes_arrive_whole(tmp_path: Path) -> None:
     config = {"apps": {"note": 'it\'s $HOME `id` "ü"\n' * 500}}
     async with machine(tmp_path, PROGRAMS) as (opened, server):
-        await load_routes(opened, config)
+        await load_routes(opened, config, RUNNING)
         assert json.loads((tmp_path / "sent").read_text()) == config
         assert "http://localhost:2019/load" in (tmp_path / "calls").read_text()
         assert not any("note" in command for command in server.commands)
@@ -40,9 +46,19 @@ async def test_caddy_s_own_words_are_told(tmp_path: Path) -> None:
     (tmp_path / "error").write_text('{"error":"unknown module"}')
     async with machine(tmp_path, PROGRAMS) as (opened, _):
         with pytest.raises(ScriptFailed) as failed:
-            await load_routes(opened, {})
+            await load_routes(opened, {}, RUNNING)
         assert failed.value.what == "giving the proxy its routes failed on the machine (status 22)"
         assert failed.value.detail == '{"error":"unknown module"}'
+
+
+@asynced
+async def test_routes_that_changed_meanwhile_are_left(tmp_path: Path) -> None:
+    async with machine(tmp_path, PROGRAMS) as (opened, _):
+        with pytest.raises(Refused, match=r"changed while .*left as they are"):
+            await load_routes(opened, {}, '{"apps":{}}')
+        with pytest.raises(Refused):
+            await remove_app(opened, APP, {}, "")
+    assert not (tmp_path / "sent").exists()
 
 
 @asynced
@@ -63,8 +79,8 @@ async def test_an_app_goes_and_its_neighbour_stays(tmp_path: Path) -> None:
             (opened.home / app / "releases/1").mkdir(parents=True)
         (tmp_path / "containers").write_text("c1\nc2\n")
         (tmp_path / "images").write_text("i2\ni1\ni2\n")
-        await remove_app(opened, APP, {"apps": {}})
-        assert [p.name for p in opened.home.iterdir()] == ["shop"]
+        await remove_app(opened, APP, {"apps": {}}, RUNNING)
+        assert [p.name for p in opened.home.iterdir() if p.is_dir()] == ["shop"]
         assert json.loads((tmp_path / "sent").read_text()) == {"apps": {}}
         calls = (tmp_path / "calls").read_text()
         assert "docker rm -f c1 c2\n" in calls
@@ -75,7 +91,7 @@ async def test_an_app_goes_and_its_neighbour_stays(tmp_path: Path) -> None:
 @asynced
 async def test_an_app_of_which_nothing_runs(tmp_path: Path) -> None:
     async with machine(tmp_path, PROGRAMS) as (opened, _):
-        await remove_app(opened, APP, None)
+        await remove_app(opened, APP, None, "")
         assert [line for line in (tmp_path / "calls").read_text().splitlines() if "rm" in line] == []
         assert not (tmp_path / "sent").exists()
 
@@ -87,6 +103,6 @@ async def test_what_docker_does_not_remove_is_told_and_kept(tmp_path: Path) -> N
         (tmp_path / "containers").write_text("c1\n")
         (tmp_path / "error").write_text("device busy")
         with pytest.raises(ScriptFailed) as failed:
-            await remove_app(opened, APP, None)
+            await remove_app(opened, APP, None, "")
         assert failed.value.detail == "device busy"
         assert (opened.home / APP).exists()  # the next `rehost down` finds it

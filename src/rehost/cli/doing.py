@@ -169,7 +169,9 @@ def machine_doers(here: Site, wanted: Wanted) -> dict[str, Doer]:
 
     async def routes(doing: Doing) -> None:
         machine = await here.connect(doing.progress)
-        await mend.load_routes(machine, decide.proxy_config(release_desired(wanted, here), state_of(here)))
+        state = state_of(here)
+        config = decide.proxy_config(release_desired(wanted, here), state)
+        await mend.load_routes(machine, config, state.caddy_text)
 
     async def tidy(doing: Doing) -> None:
         machine = await here.connect(doing.progress)

@@ -37,8 +37,10 @@ async def command(session: Session, yes: bool, keep_address: bool) -> int:
 
             async def remove(doing: Doing) -> None:
                 machine = await here.connect(doing.progress)
-                running = caddy.without(state.caddy, app) if state is not None and state.caddy else None
-                await mend.remove_app(machine, app, running)
+                running, read = None, ""
+                if state is not None and state.caddy:
+                    running, read = caddy.without(state.caddy, app), state.caddy_text
+                await mend.remove_app(machine, app, running, read)
 
             here_is = state is not None and (state.releases or any(c.app == app for c in state.containers))
             plan = Plan.of([Action("app/remove", "delete", f"{app} on {here.label}")] if here_is else [])

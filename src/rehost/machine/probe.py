@@ -108,6 +108,7 @@ class MachineState(NamedTuple):
     containers: tuple[Container, ...]
     images: tuple[Image, ...]
     caddy: Mapping[str, Any] | None
+    caddy_text: str  # what it was read from
     ports: Mapping[str, tuple[int, int]]
     live_slot: str
     current: int
@@ -178,6 +179,7 @@ def parse(text: str) -> MachineState:
     live, current = _live(texts)
     swaps = _swaps(texts["/proc/swaps"])
     docker = _json(parts["docker"]) or {}
+    caddy_text = "\n".join(parts.get("caddy", [])).strip()
     return MachineState(
         os_id=os_release.get("ID", ""),
         os_version=os_release.get("VERSION_ID", ""),
@@ -200,7 +202,8 @@ def parse(text: str) -> MachineState:
         # Where there is no curl yet, these sections don't even begin.
         containers=tuple(_container(item) for item in _json(parts.get("containers", [])) or []),
         images=_images(_json(parts.get("images", [])), _json(parts.get("tagged", []))),
-        caddy=_caddy(parts.get("caddy", [])),
+        caddy=_caddy(caddy_text),
+        caddy_text=caddy_text,
         ports=_ports(texts),
         live_slot=live,
         current=current,
@@ -261,9 +264,8 @@ def _json(lines: list[str]) -> Any:
     return None if isinstance(found, dict) and set(found) == {"message"} else found
 
 
-def _caddy(lines: list[str]) -> Mapping[str, Any] | None:
+def _caddy(text: str) -> Mapping[str, Any] | None:
     """None when Caddy does not answer; {} when it runs without a configuration."""
-    text = "\n".join(lines).strip()
     if not text:
         return None
     found = json.loads(text)

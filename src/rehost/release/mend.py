@@ -4,23 +4,51 @@ what should run beside the release that serves."""
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
 import shlex
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
-from rehost.machine.ssh import Machine
+from rehost.machine.ssh import Machine, ScriptFailed
+from rehost.run.errors import Refused
+
+_CHANGED: Final = 75  # EX_TEMPFAIL of sysexits.h
 
 
-async def load_routes(machine: Machine, config: Mapping[str, Any]) -> None:
-    """Gives Caddy its whole configuration. Raises ScriptFailed with Caddy's own words."""
+async def load_routes(machine: Machine, config: Mapping[str, Any], read: str) -> None:
+    """Gives Caddy its whole configuration, when it still has the one that `config` was made from: the text `read`.
+
+    Raises Refused when somebody else changed it meanwhile (another app of the machine was released, say), and
+    ScriptFailed with Caddy's own words.
+    """
     text = base64.b64encode(json.dumps(config).encode()).decode()
-    await machine.run(
-        f"base64 -d <<'REHOST_CONTENT' | curl -sS --fail-with-body -H 'Content-Type: application/json' "
-        f"--data-binary @- http://localhost:2019/load >&2\n{text}\nREHOST_CONTENT\n",
-        what="giving the proxy its routes",
-    )
+    before = hashlib.sha256(read.encode()).hexdigest()
+    try:
+        await machine.run(
+            f"""
+umask 077
+exec 9>>/var/lib/rehost/edge.lock
+flock 9
+admin=http://localhost:2019
+now=$(curl -s -m 10 $admin/config/)
+[ "$(printf %s "$now" | sha256sum)" = '{before}  -' ] || exit {_CHANGED}
+base64 -d <<'REHOST_CONTENT' |
+{text}
+REHOST_CONTENT
+  curl -sS --fail-with-body -H 'Content-Type: application/json' --data-binary @- $admin/load >&2
+""",
+            what="giving the proxy its routes",
+        )
+    except ScriptFailed as failed:
+        if failed.status != _CHANGED:
+            raise
+        raise Refused(
+            "the proxy's routes changed while they were being mended; they were left as they are.",
+            where=machine.label,
+            cure="Another app of the machine may have been released. Run the same command again.",
+        ) from None
 
 
 async def stop_containers(machine: Machine, names: Sequence[str], grace: int) -> None:
@@ -40,10 +68,13 @@ async def hold(machine: Machine, app: str, number: int, grace: int, say: Callabl
     await machine.stream(head + (here / "beside.sh").read_text() + call, line, what="starting the processes")
 
 
-async def remove_app(machine: Machine, app: str, config: Mapping[str, Any] | None) -> None:
-    """Takes an app off a machine that stays: timers, containers, images, releases, context, routes. Never a volume."""
+async def remove_app(machine: Machine, app: str, config: Mapping[str, Any] | None, read: str) -> None:
+    """Takes an app off a machine that stays: timers, containers, images, releases, context, routes. Never a volume.
+
+    config, read: as for `load_routes`; None when the proxy has no routes. Raises as it does.
+    """
     if config is not None:
-        await load_routes(machine, config)
+        await load_routes(machine, config, read)
     await machine.run(
         f"""
 set -e

@@ -80,13 +80,19 @@ async def test_swap_and_undo_may_be_repeated_and_come_in_any_order(
         assert content(target) == then
     await mover.copy(said.append)
     here.turn(mover.swap())
-    # Nothing that the service held before is lost by another copy.
-    for again in (here.mover(origin, target).look, lambda: here.mover(origin, target).copy(said.append)):
-        with pytest.raises(Refused, match="still keeps 1 keys from before the last move"):
+    # What the service held before is lost by no rehearsal, and by no copy that did not say so.
+    rehearsal = here.mover(origin, target, rehearse=True)
+    for again in (rehearsal.look, lambda: here.mover(origin, target).copy(said.append)):
+        with pytest.raises(Refused, match="keeps 1 keys of before the last move"):
             await again()
+    assert content(target) == SWAPPED
     assert "-n 15 FLUSHDB" in mover.before()
-    target.say("FLUSHDB", database=15)
-    await here.mover(origin, target).copy(said.append)
+    mover = here.mover(origin, target)
+    _, there = await mover.look()
+    assert there.words.endswith("and 1 of before the last move, which give way") and not there.empty
+    assert content(target) == SWAPPED
+    await mover.copy(said.append)
+    assert content(target) == ({"a", "b"}, {"a", "b"}, "copy")
 
 
 @asynced

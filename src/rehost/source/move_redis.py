@@ -55,6 +55,7 @@ class Redis:
         self._rehearse = rehearse
         self._numbers = (_number(origin), _number(target))
         self._spare = -1
+        self._gives_way = False  # what was kept before an earlier move: said by look, so copy may remove it
         self._inspected: dict[str, Any] = {}
         self._sent = self._size = 0
         self._clients: list[Client] = []
@@ -89,12 +90,14 @@ class Redis:
             raise self._broken(fault) from fault
         finally:
             await self.close()
-        if kept:
+        if kept and self._rehearse:
             raise self._occupied(kept)
+        self._gives_way = kept > 0
+        before = f", and {kept:,} of before the last move, which give way" if kept else ""
         memory = f", about {redis_look.size(redis_look.share(origin, from_))}" if origin.dataset else ""
         return (
             Content(f"{counts[0]:,} keys{memory} ({origin.version})", counts[0] == 0),
-            Content(f"{counts[1]:,} keys ({there.version})", counts[1] == 0),
+            Content(f"{counts[1]:,} keys ({there.version}){before}", counts[1] == 0 and not kept),
         )
 
     async def copy(self, say: Callable[[str], None]) -> Copied:
@@ -281,9 +284,12 @@ class Redis:
         theirs, ours = await self._open_origin(), await self._open_target()
         there = await _facts(ours.client)
         await self._find(ours, there, await self._place(ours))
-        if kept := await self._kept(ours):
+        kept = await self._kept(ours)
+        if kept and not self._gives_way:
             raise self._occupied(kept)
         await self._select(ours, self._spare)
+        if kept:
+            ours.expected("FLUSHDB", await ours.client.one("FLUSHDB", "ASYNC"))
         ours.expected("SET", await ours.client.one("SET", MARKER, "copying"))
         return theirs, ours
 
@@ -314,9 +320,10 @@ class Redis:
 
     def _occupied(self, kept: int) -> Refused:
         return Refused(
-            f"service {self.name} still keeps {kept:,} keys from before the last move, in database {self._spare}",
-            cure=f"When they are not needed any more, `redis-cli -n {self._spare} FLUSHDB` in the container "
-            f"{self._container}; then run the same command again.",
+            f"service {self.name} keeps {kept:,} keys of before the last move where the copy goes, in database "
+            f"{self._spare}",
+            cure=f"`rehost move {self.name}` replaces them. To rehearse, remove them first: `redis-cli -n "
+            f"{self._spare} FLUSHDB` in the container {self._container}.",
             where=self.name,
         )
 

@@ -112,7 +112,7 @@ def test_the_reference_backends_blueprint() -> None:
     assert (settings.app, settings.dockerfile, settings.health) == ("content-api", "./Dockerfile", "/health")
     assert (settings.zone, settings.machine, settings.memory) == ("us-west1-a", "e2-micro", "400MB")
     assert (settings.port, settings.stop_grace, settings.domain) == (8080, "30s", "api.example.com")
-    assert settings.volume == "uploads:/data"
+    assert settings.volumes == ("uploads:/data",)
     assert settings.variables["ALLOWED_ORIGINS"].reveal() == (
         "https://www.example.com,https://admin.example.com"
     )
@@ -134,7 +134,7 @@ DISKS = [
 @pytest.mark.parametrize(("disk", "volume"), DISKS)
 def test_a_disk_becomes_a_volume(disk: object, volume: str | None) -> None:
     found = blueprint.parse(yaml.safe_dump({"services": [{"type": "web", "disk": disk}]}))
-    assert found.settings.volume == volume
+    assert found.settings.volumes == ((volume,) if volume else ())
     assert lists(found)["service.disk"] == ("differently" if volume else "left")
 
 

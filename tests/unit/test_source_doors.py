@@ -76,6 +76,13 @@ grace_period = "5s"
 source = "shop_data"
 destination = "/data"
 initial_size = "25gb"
+[[mounts]]
+source = "logs"
+destination = "/var/log/shop/"
+initial_size = "3gb"
+[[mounts]]
+source = "Shop Data"
+destination = "/again"
 [[vm]]
 memory = "1gb"
 [[services]]
@@ -228,8 +235,8 @@ def test_fly() -> None:
     settings = found.settings
     assert (settings.app, settings.url, settings.zone) == ("shop", "https://shop.fly.dev", "europe-west3-a")
     assert (settings.port, settings.health, settings.stop_grace) == (8000, "/healthz", "90s")
-    assert (settings.machine, settings.memory, settings.disk_gb) == ("e2-small", "1GB", 25)
-    assert settings.volume == "shop-data:/data"
+    assert (settings.machine, settings.memory, settings.disk_gb) == ("e2-small", "1GB", 28)
+    assert settings.volumes == ("shop-data:/data", "logs:/var/log/shop")
     assert (settings.before_release, settings.processes) == (
         "bin/migrate",
         {"worker": "bin/work --queue=mail"},
@@ -269,7 +276,7 @@ def test_compose() -> None:
         "512MB",
         "1m",
     )
-    assert (settings.volume, settings.env_files) == ("data:/data", (".env.web",))
+    assert (settings.volumes, settings.env_files) == (("data:/data", "more:/more"), (".env.web",))
     assert (settings.args, settings.processes) == ({"VERSION": "1"}, {"worker": "celery -A 'shop app'"})
     assert {key: value.reveal() for key, value in settings.variables.items()} == {
         "LEVEL": "info",
@@ -444,7 +451,8 @@ def test_the_first_of_them_counts_and_the_others_are_named(several: Path) -> Non
     assert any("Procfile, docker-compose.yml: there too" in note for note in made.report.notes)
     init_write.write(made)
     project = config.load(several)
-    assert (project.app, project.run.port, project.run.volumes) == ("shop", 8000, ("shop-data:/data",))
+    volumes = ("shop-data:/data", "logs:/var/log/shop")
+    assert (project.app, project.run.port, project.run.volumes) == ("shop", 8000, volumes)
     assert project.run.exclusive
     assert list(project.processes) == ["worker"]
     assert project.build.args == {"VERSION": "1"}

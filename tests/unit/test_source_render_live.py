@@ -130,7 +130,7 @@ def test_what_stands_at_render_counts_and_nothing_of_the_file_vanishes() -> None
     settings = found.settings
     assert (settings.machine, settings.memory, settings.zone) == ("e2-medium", "2GB", "europe-west3-a")
     assert (settings.render, settings.url) == ("srv-a1", "https://api.onrender.com")
-    assert (settings.volume, settings.disk_gb) == ("data:/data", 5)
+    assert (settings.volumes, settings.disk_gb) == (("data:/data",), 5)
     assert {key: value.reveal() for key, value in settings.variables.items()} == {
         "G": "group-hunter2",
         "SAME": "same-hunter2",
@@ -172,7 +172,7 @@ def test_a_disk_is_moved_from_the_address_that_render_tells(
     there.service["serviceDetails"] |= {"sshAddress": address}
     settings = blueprint.of_live(there).settings
     assert settings.moves == moves
-    toml = fill(config.EXAMPLE.read_text(), {("run", "volumes"): [settings.volume]}, {}, settings)
+    toml = fill(config.EXAMPLE.read_text(), {("run", "volumes"): [*settings.volumes]}, {}, settings)
     assert {name: str(where) for name, where in config.parse(toml, Path()).moves.items()} == moves
 
 
@@ -182,7 +182,7 @@ def test_what_was_removed_at_render_is_not_carried_over() -> None:
     there = there._replace(domains=(), siblings=({"name": "mailer"}, {"name": "extra", "type": "cron_job"}))
     found = blueprint.parse(FILE, live=there)
     settings = found.settings
-    assert (settings.volume, settings.disk_gb, settings.domain, settings.health) == (None, None, None, None)
+    assert (settings.volumes, settings.disk_gb, settings.domain, settings.health) == ((), None, None, None)
     left = {each.field: each.why for each in found.left}
     for key in ("disk", "domain", "healthCheckPath"):
         assert left[f"service.{key}"].startswith("The service has none at Render")

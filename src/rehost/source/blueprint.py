@@ -217,7 +217,7 @@ def _with_live(
         elif key != "envVars":
             kept[key] = value
     made = _close({**kept, **there}, settings, ledger)
-    settings = replace(made.settings, moves=render_live.moves_of(live.service, made.settings.volume))
+    settings = replace(made.settings, moves=render_live.moves_of(live.service, made.settings.volumes))
     changed = render_live.changes(written, given, live) if written else ()
     return replace(made, settings=settings, changed=changed)
 

@@ -12,7 +12,7 @@ from rehost.project.sizes import MB, show_duration
 from rehost.project.values import SMALLEST_MEMORY
 from rehost.run.errors import UsageError
 from rehost.run.secret import Secret
-from rehost.source import blueprint, compose_beside, compose_parts, prebuilt, rooms, yaml_text
+from rehost.source import blueprint, compose_beside, compose_parts, prebuilt, rooms, volumes, yaml_text
 from rehost.source.leaves import Path as Way
 from rehost.source.leaves import Tree
 from rehost.source.names import app_name
@@ -267,14 +267,7 @@ def _volumes(tree: Tree, place: Way, settings: Settings) -> Settings:
                 why = "it has no name, and ends with the container"
             tree.leave(way, why, "name a volume in run.volumes, if what is in it has to stay")
             continue
-        if settings.volume is None:
-            tree.change(
-                way,
-                f'run.volumes = ["{volume}"]; `rehost move` brings what it holds, from a directory that ssh reaches',
-            )
-            settings = replace(settings, volume=volume)
-        else:
-            tree.leave(way, "it is another volume", f'add "{volume}" to run.volumes in rehost.toml')
+        settings = volumes.add(tree, way, volume, settings)
     return settings
 
 

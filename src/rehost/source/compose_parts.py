@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 
-from rehost.project.values import volumes
+from rehost.source import volumes
 from rehost.source.leaves import Path as Way
 from rehost.source.leaves import Tree
 from rehost.source.yaml_text import Text
@@ -61,8 +61,7 @@ def volume(each: Text) -> str | None:
     name, path = mounted(each)
     if not name or name.startswith((".", "/", "~")) or "$" in name:
         return None
-    label = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")[:40].strip("-") or "data"
-    return volumes([f"{label}:{path.rstrip('/')}"])[0]
+    return volumes.named(name, path)
 
 
 def command(value: Text | None) -> str:

@@ -9,10 +9,10 @@ from pathlib import Path
 
 from rehost.project.dotenv import NAME
 from rehost.project.sizes import show_duration
-from rehost.project.values import volumes, web_path
+from rehost.project.values import web_path
 from rehost.run.errors import UsageError
 from rehost.run.secret import Secret
-from rehost.source import blueprint, commands, prebuilt, rooms
+from rehost.source import blueprint, commands, prebuilt, rooms, volumes
 from rehost.source.leaves import Path as Way
 from rehost.source.leaves import Tree, plain
 from rehost.source.names import app_name
@@ -220,24 +220,14 @@ def _checks(tree: Tree, settings: Settings, place: Way) -> Settings:
 
 def _mounts(tree: Tree, settings: Settings) -> Settings:
     for way, _ in tree.items("mounts"):
-        label = (
-            re.sub(r"[^a-z0-9]+", "-", tree.text(*way, "source").lower()).strip("-")[:40].strip("-") or "data"
-        )
         try:
-            volume = volumes([f"{label}:{tree.text(*way, 'destination').rstrip('/')}"])[0]
+            volume = volumes.named(tree.text(*way, "source"), tree.text(*way, "destination"))
         except ValueError:
             tree.leave(way, "its destination is no plain path", "set run.volumes in rehost.toml")
             continue
-        if settings.volume is not None:
-            tree.leave(way, "it is another volume", f'add "{volume}" to run.volumes in rehost.toml')
-            continue
-        settings = replace(settings, volume=volume)
-        tree.change(
-            way,
-            f'run.volumes = ["{volume}"]; what it holds does not come along: copy it after the move',
-        )
-        size = rooms.megabytes(tree.text(*way, "initial_size") or "")
-        settings = replace(settings, disk_gb=-(-size // 1024) if size else None)
+        settings = volumes.add(tree, way, volume, settings)
+        if size := rooms.megabytes(tree.text(*way, "initial_size") or ""):
+            settings = replace(settings, disk_gb=(settings.disk_gb or 0) + -(-size // 1024))
     return settings
 
 

@@ -282,10 +282,8 @@ def _choose_run(found: Found, variables: Mapping[str, Secret], settings: Setting
         choices.put("run", "memory", settings.memory, "Fits what the app has today.")
     if settings.stop_grace:
         choices.put("run", "stop_grace", settings.stop_grace, origin)
-    choices.put(
-        "run", "volumes", [settings.volume] if settings.volume else None, origin if settings.volume else ""
-    )
-    if settings.volume:
+    choices.put("run", "volumes", [*settings.volumes] or None, origin if settings.volumes else "")
+    if settings.volumes:
         choices.put("run", "exclusive", value=True, reason=_EXCLUSIVE)
 
 

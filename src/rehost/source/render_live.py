@@ -249,13 +249,12 @@ def url_of(service: Item) -> str | None:
     return url if url.startswith("https://") else None
 
 
-def moves_of(service: Item, volume: str | None) -> dict[str, str]:
+def moves_of(service: Item, volumes: Sequence[str]) -> dict[str, str]:
     """Where the content of the disk is, for [moves]. sshAddress is there only where ssh is (API reference)."""
     address = str(_at(service, ("serviceDetails", "sshAddress")) or "")
-    if not volume or re.fullmatch(r"[A-Za-z0-9_.-]+@[A-Za-z0-9.-]+", address) is None:
+    if re.fullmatch(r"[A-Za-z0-9_.-]+@[A-Za-z0-9.-]+", address) is None:
         return {}
-    name, _, path = volume.partition(":")
-    return {name: f"{address}:{path}"}
+    return {name: f"{address}:{path}" for name, _, path in (each.partition(":") for each in volumes)}
 
 
 def ports(service: Item) -> tuple[int, ...]:

@@ -65,7 +65,7 @@ class Settings:
     stop_grace: str | None = None
     domain: str | None = None
     port: int | None = None
-    volume: str | None = None
+    volumes: tuple[str, ...] = ()
     disk_gb: int | None = None
     render: str | None = None
     url: str | None = None

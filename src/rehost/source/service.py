@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from dataclasses import replace
 
 from rehost.project.sizes import show_duration
-from rehost.project.values import domain_name, volumes, web_path
-from rehost.source import commands, native_caddy, prebuilt, render
+from rehost.project.values import domain_name, web_path
+from rehost.source import commands, native_caddy, prebuilt, render, volumes
 from rehost.source.names import app_name
 from rehost.source.report import Ledger, Settings
 from rehost.source.yaml_text import Mapped, Text
@@ -200,9 +199,8 @@ def _instances(name: str, value: Text, settings: Settings, ledger: Ledger) -> Se
 def _disk(name: str, value: Text, settings: Settings, ledger: Ledger) -> Settings:
     found = value if isinstance(value, dict) else {}
     settings = _disk_parts(name, found, settings, ledger)
-    label = re.sub(r"[^a-z0-9]+", "-", str(found.get("name", "")).lower()).strip("-")[:40].strip("-")
     try:
-        volume = volumes([f"{label or 'data'}:{str(found.get('mountPath', '')).rstrip('/')}"])[0]
+        volume = volumes.named(str(found.get("name", "")), str(found.get("mountPath", "")))
     except ValueError:
         ledger.leave(name, "its mountPath is no plain path", "set run.volumes in rehost.toml")
         return settings
@@ -212,7 +210,7 @@ def _disk(name: str, value: Text, settings: Settings, ledger: Ledger) -> Setting
         "run.exclusive = true stops the old container before the new one starts, as Render does; `rehost move` brings "
         "what it holds ([moves])",
     )
-    return replace(settings, volume=volume)
+    return replace(settings, volumes=(volume,))
 
 
 def _disk_parts(name: str, disk: Mapped, settings: Settings, ledger: Ledger) -> Settings:

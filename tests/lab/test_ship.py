@@ -11,7 +11,8 @@ import random
 import re
 import shlex
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,7 +23,7 @@ from image_registry import PASSWORD, Registry, serve
 from rehost.lab import mirror
 from rehost.release.registry import login as login_of
 from suite import Lab, Laptop, until
-from tiny import set_code, set_env
+from tiny import GCE, plant, set_code, set_env
 
 SOCKET = "/run/laptop/docker.sock"
 # Its own everything, and a bridge without rules: what is built here asks nothing of the world.
@@ -225,6 +226,28 @@ def test_a_send_goes_on_where_it_was_cut_off(
     assert wire + resumed < 1.1 * len(LARGE)
     assert code(tiny, lab) == "with a large layer"
     assert tiny.inside("ls /var/lib/rehost/tiny/image 2>/dev/null || echo none").strip() == "none"
+
+
+def test_two_machines_at_once(
+    tiny: Laptop, lab: Lab, docker: dict[str, str], files: Files, laptops: Callable[[str], Laptop]
+) -> None:
+    """Two projects, one Docker here: each machine gets what is its own, and neither send waits for the other."""
+    other = laptops("other")
+    plant(other.directory, GCE, app="other", VALUE="of the other")
+    both = (files, Files(other.directory, (other.directory / "rehost.toml").read_text(), ""))
+    try:
+        for laptop, project in zip((tiny, other), both, strict=True):
+            project.build('on = "here"')
+            set_code(laptop.directory, f"for {laptop.directory.name}")
+            (laptop.directory / "large").write_bytes(LARGE)
+        with ThreadPoolExecutor() as pool:
+            done = [*pool.map(lambda each: given(each, docker).run("up", "--yes"), (tiny, other))]
+        for laptop, ran in zip((tiny, other), done, strict=True):
+            assert sent(ran.said)[1] > len(LARGE)
+            assert code(laptop, lab) == f"for {laptop.directory.name}"
+            assert given(laptop, docker).run("up", "--json").result["changed"] is False
+    finally:
+        other.run("down", "--yes")
 
 
 SERVE = ["python3", "-c", "import http.server as h\n"

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from rehost.machine.answers import Answers
 from rehost.run.errors import RehostError
-
-CHUNK = 256 * 1024
 
 
 class Channel(Protocol):
@@ -48,29 +47,13 @@ class Replies:
         """what: is being sent, for errors."""
         self._channel = channel
         self._what = what
-        self._ahead = bytearray()
-
-    async def _more(self) -> None:
-        data = await self._channel.read(CHUNK)
-        if not data:
-            raise await self.failure()
-        self._ahead += data
+        self._answers = Answers(channel.read, self.failure)
+        self.exactly = self._answers.exactly
 
     async def line(self) -> tuple[str, str]:
         """The next line: its first word and the rest."""
-        while (end := self._ahead.find(b"\n")) < 0:
-            await self._more()
-        text = self._ahead[:end].decode("utf-8", "replace")
-        del self._ahead[: end + 1]
-        word, _, rest = text.partition(" ")
+        word, _, rest = (await self._answers.until(b"\n")).decode("utf-8", "replace").partition(" ")
         return word, rest
-
-    async def exactly(self, count: int) -> bytes:
-        while len(self._ahead) < count:
-            await self._more()
-        data = bytes(self._ahead[:count])
-        del self._ahead[:count]
-        return data
 
     async def failure(self) -> RehostError:
         """Why the script ended early, in its own last words."""

@@ -28,7 +28,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from rehost.release.channel import CHUNK, Channel, Machine, Replies
+from rehost.machine.answers import CHUNK
+from rehost.release.channel import Channel, Machine, Replies
 from rehost.release.context import Context, Entry, changed
 from rehost.run.errors import RehostError
 

@@ -13,6 +13,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from rehost.machine.answers import CHUNK, Answers
 from rehost.machine.ssh import Channel, Machine
 from rehost.run.errors import RehostError
 from rehost.source.move_files_tree import (
@@ -30,7 +31,6 @@ from rehost.source.move_files_tree import (
     strange,
 )
 
-CHUNK: Final = 256 << 10
 _BLOCK: Final = tarfile.BLOCKSIZE
 _GREETING: Final = 100  # lines
 _END: Final = b"@@rehost-end"
@@ -67,7 +67,8 @@ class Reader:
     def __init__(self, channel: Channel, label: str) -> None:
         self._channel = channel
         self._label = label
-        self._ahead = bytearray()
+        answers = Answers(channel.read, self._failure)
+        self._until, self._exactly = answers.until, answers.exactly
 
     async def begin(self) -> bool:
         """Whether the directory is there. What a login prints stands before the first word of ours."""
@@ -198,31 +199,6 @@ class Reader:
             writing.cancel()
             with contextlib.suppress(asyncio.CancelledError, ConnectionError):
                 await writing
-
-    async def _more(self) -> None:
-        try:
-            data = await self._channel.read(CHUNK)
-        except ConnectionError as broken:
-            raise await self._failure() from broken
-        if not data:
-            raise await self._failure()
-        self._ahead += data
-
-    async def _until(self, mark: bytes) -> bytes:
-        start = 0
-        while (end := self._ahead.find(mark, start)) < 0:
-            start = max(0, len(self._ahead) - len(mark))
-            await self._more()
-        found = bytes(self._ahead[:end])
-        del self._ahead[: end + len(mark)]
-        return found
-
-    async def _exactly(self, count: int) -> bytes:
-        while len(self._ahead) < count:
-            await self._more()
-        found = bytes(self._ahead[:count])
-        del self._ahead[:count]
-        return found
 
     async def _skip(self, count: int) -> None:
         while count > 0:

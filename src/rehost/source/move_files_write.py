@@ -9,8 +9,9 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Final
 
+from rehost.machine.answers import CHUNK, Answers
 from rehost.machine.ssh import Channel, Machine
-from rehost.source.move_files_read import CHUNK, Member, Piece, broken_off
+from rehost.source.move_files_read import Member, Piece, broken_off
 from rehost.source.move_files_tree import (
     BATCH_NAMES,
     PIECE,
@@ -33,10 +34,11 @@ class Writer:
     def __init__(self, channel: Channel, label: str) -> None:
         self._channel = channel
         self._label = label
+        self._answers = Answers(channel.read, self._failure)
         self.free = (0, 0)
 
     async def begin(self) -> None:
-        words = (await self._line()).split()
+        words = (await self._answers.until(b"\n")).split()
         if words[:2] != [b"@@rehost", b"free"] or len(words) != 4:
             raise strange(b" ".join(words))
         # Some file systems (btrfs) count no inodes.
@@ -68,7 +70,7 @@ class Writer:
         for at in range(0, len(todo.dirs), BATCH_NAMES):
             await self._tar([Member(name, None, None) for name in todo.dirs[at : at + BATCH_NAMES]], entries)
         await self._put(b"done\n")
-        line = await self._line()
+        line = await self._answers.until(b"\n")
         if line != b"@@rehost done":
             raise strange(line)
 
@@ -93,18 +95,6 @@ class Writer:
                 await self._channel.write(data[at : at + CHUNK])
         except ConnectionError as broken:
             raise await self._failure() from broken
-
-    async def _line(self) -> bytes:
-        line = b""
-        while not line.endswith(b"\n"):
-            try:
-                data = await self._channel.read(CHUNK)
-            except ConnectionError as broken:
-                raise await self._failure() from broken
-            if not data:
-                raise await self._failure()
-            line += data
-        return line[:-1]
 
     async def _failure(self) -> Exception:
         status, errors = await self._channel.finish()

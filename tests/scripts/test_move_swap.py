@@ -11,10 +11,11 @@ import pytest
 
 from machine_state import APP
 from rehost.machine.ssh import MachineError
+from rehost.machine.told import Told
 from rehost.release import switch
 from rehost.run.errors import Refused, RehostError
 from rehost.source import move_swap
-from rehost.source.move_swap import Copy, Order, Swapped
+from rehost.source.move_swap import Copy, Order
 from rehost.source.moving import Content, Copied
 from ssh_here import asynced
 from test_machine_bootstrap import shellcheck
@@ -79,7 +80,7 @@ class Moves:
             copy.mkdir(parents=True)
             (copy / "content").write_text("new")
 
-    async def swap(self, number: int = 1) -> Swapped:
+    async def swap(self, number: int = 1) -> Told:
         order = Order(
             APP, number, QUICK.health_host, QUICK.health, 200, 299, QUICK.health_deadline, 1, 1, FUNCTIONS, (), "ada"
         )  # fmt: skip
@@ -87,7 +88,7 @@ class Moves:
         self.here.docker.joinpath("calls").write_text("")
         return await move_swap.swap(self.here.machine, order, copies, self.said.append, self.said.append)
 
-    async def settle(self) -> Swapped:
+    async def settle(self) -> Told:
         return await move_swap.settle(self.here.machine, APP, self.said.append, self.said.append)
 
     @property
@@ -214,7 +215,7 @@ async def test_a_swap_that_was_killed_is_taken_back(tmp_path: Path, cut: int) ->
         assert moves.contents == ["old", "old"]
         assert here.running() == [f"{APP}-1"]
         assert moves.left() == []
-        assert (await moves.settle()) == Swapped()  # nothing more to do
+        assert (await moves.settle()) == Told()  # nothing more to do
 
 
 @asynced
@@ -239,7 +240,7 @@ async def test_one_that_was_killed_before_it_stopped_anything_leaves_nothing(tmp
         moves = Moves(here, Folder("data", tmp_path / "data"))
         for name in ("step", "since", "data/secret", "data/moved.json.new"):
             (here.app / "moving" / name).write_text("swapping\n")
-        assert await moves.settle() == Swapped()
+        assert await moves.settle() == Told()
         assert moves.left() == []
         assert here.running() == [f"{APP}-1"]
 

@@ -19,11 +19,12 @@ import systemd_fake
 from machine_state import APP, image, releases, serving
 from machine_state import fresh as fresh_state
 from rehost.machine.probe import MachineState
+from rehost.machine.told import Told
 from rehost.release import decide, switch
 from rehost.release.build import build_script
 from rehost.release.container import Revision, Settings, fingerprints
 from rehost.release.logs import Order
-from rehost.release.switch import Progress, ReleaseFailed, Switch
+from rehost.release.switch import ReleaseFailed, Switch
 from rehost.run.errors import Refused
 from rehost.run.secret import Secret
 from ssh_here import Moved, asynced, machine
@@ -76,7 +77,7 @@ class Site:
             ports={APP: PORTS} if numbers else {},
         )
 
-    async def release(self, wanted: decide.Desired | None = None, **changes: Any) -> Progress:
+    async def release(self, wanted: decide.Desired | None = None, **changes: Any) -> Told:
         """One release, as the command makes it; `changes` are of the order."""
         wanted = wanted or desired()
         state = self.state()
@@ -85,7 +86,7 @@ class Site:
         order = replace(switch.order_for(wanted, state, number, f"sha256:{number}"), **changes)
         return await self.switch(order, prepare)
 
-    async def switch(self, order: Switch, prepare: str = "") -> Progress:
+    async def switch(self, order: Switch, prepare: str = "") -> Told:
         """A release, and what it leaves to do."""
         self.said, self.log = [], []
         (self.docker / "calls").write_text("")

@@ -26,6 +26,7 @@ async def command(session: Session, names: tuple[str, ...], rehearse: bool, yes:
     from rehost.cli import making, moving
     from rehost.cli.doing import whoami
     from rehost.cli.site import site
+    from rehost.machine.told import Told
     from rehost.project import config
     from rehost.run.engine import Doing
     from rehost.source import move_swap
@@ -57,7 +58,7 @@ async def command(session: Session, names: tuple[str, ...], rehearse: bool, yes:
         plan = moving.plan_of(opened, project.app, rehearse=rehearse)
         session.show_plan(plan)
         session.confirm(plan, yes)
-        swapped = move_swap.Swapped()
+        swapped = Told()
 
         async def swap(step: Doing) -> None:
             nonlocal swapped

@@ -15,6 +15,7 @@ from rehost.cli.session import Session
 from rehost.cli.site import Site
 from rehost.machine.probe import MachineState
 from rehost.machine.ssh import Machine, Unreachable, connect
+from rehost.machine.told import Told
 from rehost.project import dotenv, secret_files
 from rehost.project.config import Project
 from rehost.project.moves import Directory, Origin, Variable
@@ -320,7 +321,7 @@ def tell(
     moves: Sequence[Move],
     copied: Mapping[str, Copied],
     seconds: Mapping[str, float],
-    swapped: move_swap.Swapped,
+    swapped: Told,
 ) -> None:
     """What a run did."""
     session.result(

@@ -17,6 +17,7 @@ from rehost.edge import caddy
 from rehost.machine import units
 from rehost.machine.probe import MachineState
 from rehost.machine.ssh import Machine
+from rehost.machine.told import Told
 from rehost.project.sizes import show_size
 from rehost.release import decide, jobs, processes, prune
 from rehost.release.container import Revision, Settings, container_body, fingerprints
@@ -181,23 +182,6 @@ def _claim_ports(ports: tuple[int, int]) -> list[str]:
     ]
 
 
-@dataclass(slots=True)
-class Progress:
-    """What the release's log said; `reason` is why it failed, `log` the app's own last lines.
-
-    drain: what the machine still has to do. down: seconds in which nothing served, 0 when there were none.
-    """
-
-    live: int = 0
-    answer: str = ""
-    reason: str = ""
-    drain: str = ""
-    down: float = 0.0
-    left: str = ""
-    by: str = ""
-    log: tuple[str, ...] = ()
-
-
 async def switch(
     machine: Machine,
     order: Switch,
@@ -206,39 +190,12 @@ async def switch(
     serving: str,
     say: Callable[[str], None],
     log: Callable[[str], None],
-) -> Progress:
+) -> Told:
     """Runs the release's unit to its end. Raises ReleaseFailed, or Refused when another release was in the way.
 
     serving: what still serves when this one fails, for the error.
     """
-    seen = Progress()
-
-    def line(text: str) -> None:
-        if not text:
-            return
-        word, _, rest = text.partition(" ")
-        if word in ("@step", "@try"):
-            say(rest)
-        elif word == "@log":
-            seen.log = (*seen.log[-49:], rest)
-            log(rest)
-        elif word == "@fail":
-            seen.reason = rest
-        elif word == "@by":
-            seen.by = rest.partition(" ")[0]
-        elif word == "@left":
-            seen.left = rest
-            say(rest)
-        elif word == "@drain":
-            seen.drain = rest
-        elif word == "@down":
-            seen.down += int(rest) / 1000
-        elif word == "@live":
-            number, _, seen.answer = rest.partition(" ")
-            seen.live = int(number)
-        else:
-            log(text)
-
+    seen = Told()
     work = units.Work(
         unit=f"rehost-{order.app}-release.service",
         directory=f"/var/lib/rehost/{order.app}/release",
@@ -247,7 +204,7 @@ async def switch(
         script=order.script,
         prepare=prepare,
     )
-    ended = await units.run_unit(machine, work, line)
+    ended = await units.run_unit(machine, work, seen.reader(say, log))
     if ended.full:
         raise ReleaseFailed(
             f"release {order.number} of {order.app} was not made: {units.DISK_FULL}",
@@ -313,7 +270,7 @@ def _cure(reason: str) -> str:
     return _DOCKER_AWAY if _AWAY.search(reason) else _MEND
 
 
-def tell(seen: Progress, settings: Settings, doing: Doing) -> None:
+def tell(seen: Told, settings: Settings, doing: Doing) -> None:
     """Says how a release ended that went well."""
     away = f", after {seen.down:.1f} s in which nothing served" if seen.down else ""
     doing.note(f"release {seen.live} serves{away}; {settings.health} answers {seen.answer}")

@@ -8,12 +8,12 @@ import shlex
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, NamedTuple
 
 from rehost.machine import units
 from rehost.machine.ssh import Machine
+from rehost.machine.told import Told
 from rehost.run.errors import Refused, RehostError
 from rehost.source.moving import Mover
 
@@ -64,22 +64,6 @@ class Copy(NamedTuple):
     origin: str
     counted: str
     sent: str
-
-
-@dataclass(slots=True)
-class Swapped:
-    """What the unit said. live: the release that serves on what was moved, 0 for none; down: seconds without one.
-
-    left: what could not be put right; back: the release that serves again on what was there before.
-    """
-
-    live: int = 0
-    back: int = 0
-    answer: str = ""
-    reason: str = ""
-    left: str = ""
-    down: float = 0.0
-    log: tuple[str, ...] = ()
 
 
 @asynccontextmanager
@@ -166,14 +150,14 @@ async def swap(
     copies: Sequence[Copy],
     say: Callable[[str], None],
     log: Callable[[str], None],
-) -> Swapped:
+) -> Told:
     """Stops the app, puts every copy in place, starts it. Raises Refused when a release is under way, else RehostError.
 
     When the app does not get healthy, everything is as it was before, and the error says so.
     """
     work = _work(order.app, f"move data of {order.app}", script(order, copies), prepare(order, copies))
-    seen = Swapped()
-    ended = await units.run_unit(machine, work, _reader(seen, say, log))
+    seen = Told()
+    ended = await units.run_unit(machine, work, seen.reader(say, log))
     if ended.attached_tag is not None:
         raise Refused(
             f"a {'move' if ended.attached_tag == TAG else 'release'} of {order.app} was under way already; "
@@ -197,13 +181,11 @@ async def swap(
     return seen
 
 
-async def settle(
-    machine: Machine, app: str, say: Callable[[str], None], log: Callable[[str], None]
-) -> Swapped:
+async def settle(machine: Machine, app: str, say: Callable[[str], None], log: Callable[[str], None]) -> Told:
     """Brings a swap that was cut off to its end: all in place and healthy, or as before. Raises RehostError."""
-    seen = Swapped()
+    seen = Told()
     work = _work(app, f"end a move of {app} that was cut off", _AGAIN_SCRIPT.format(app=app), "")
-    ended = await units.run_unit(machine, work, _reader(seen, say, log))
+    ended = await units.run_unit(machine, work, seen.reader(say, log))
     if ended.status != 0:
         raise _failed(machine, seen, ended.status)
     return seen
@@ -221,33 +203,7 @@ def _work(app: str, about: str, text: str, first: str) -> units.Work:
     )
 
 
-def _reader(seen: Swapped, say: Callable[[str], None], log: Callable[[str], None]) -> Callable[[str], None]:
-    def line(text: str) -> None:
-        word, _, rest = text.partition(" ")
-        if word in ("@step", "@try"):
-            say(rest)
-        elif word == "@log":
-            seen.log = (*seen.log[-49:], rest)
-            log(rest)
-        elif word == "@fail":
-            seen.reason = rest
-        elif word == "@left":
-            seen.left = rest
-            say(rest)
-        elif word == "@down":
-            seen.down += int(rest) / 1000
-        elif word == "@live":
-            number, _, seen.answer = rest.partition(" ")
-            seen.live = int(number)
-        elif word == "@back":
-            seen.back = int(rest)
-        elif text and word != "@by":
-            log(text)
-
-    return line
-
-
-def _failed(machine: Machine, seen: Swapped, status: int) -> RehostError:
+def _failed(machine: Machine, seen: Told, status: int) -> RehostError:
     if status == _STUCK:
         return RehostError(
             f"the move failed, and what was there could not be put back: {seen.reason}",

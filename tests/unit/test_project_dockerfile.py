@@ -82,6 +82,10 @@ def test_what_the_last_stage_does_not_say_is_not_said() -> None:
     found = parse("FROM a AS b\nEXPOSE 1\nCMD x\nFROM c\nRUN true\n")
     assert (found.ports, found.starts, found.env, found.syntax) == ((), False, {}, None)
     assert parse("FROM a\nENTRYPOINT x\n").starts
+    volumes = (
+        'FROM a AS b\nENV AT=/x\nVOLUME $AT/y /z\nFROM b\nVOLUME ["/with space", "/z"]\nVOLUME ["/broken\n'
+    )
+    assert parse(volumes).volumes == ("/x/y", "/z", "/with space", '["/broken')
     assert parse("FROM a\nONBUILD CMD x\n").starts is False
 
 

@@ -65,6 +65,13 @@ def test_a_project_without_a_fault(tmp_path: Path) -> None:
             "exposes 3000, 9000, rehost.toml says port 8080",
             "[run] port",
         ),
+        (
+            TOML,
+            'FROM a\nVOLUME ["/data/", "/kept"]\n',
+            "warning",
+            "makes /data a volume",
+            "[run] volumes",
+        ),
         (TOML + "[build]\nargs = { B = '1' }\n", DOCKERFILE, "warning", "declares no ARG B", "[build] args"),
         (TOML.replace('"/health"', '"/"'), DOCKERFILE, "warning", "asks for /", "[run] health"),
         (
@@ -85,6 +92,12 @@ def test_each_finding(
     assert found[0].severity == severity
     assert where in found[0].where
     assert found[0].cure
+
+
+def test_a_volume_of_the_dockerfile_that_is_kept_is_none(tmp_path: Path) -> None:
+    toml = TOML.replace("[run]", '[run]\nvolumes = ["kept:/kept"]')
+    said = [one.what for one in amiss(findings(tmp_path, toml, DOCKERFILE + "VOLUME /kept\n"))]
+    assert not any("volume" in one for one in said)
 
 
 def test_an_error_in_one_part_does_not_hide_the_others(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ instruction. (Docker's Dockerfile reference, "Format", "Parser directives", "Her
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -52,8 +53,8 @@ class Dockerfile:
     """What was read. ports, env and starts are of the image that the last stage makes.
 
     args: every declared argument with its default. ports: TCP ports of EXPOSE. env: values of ENV as written.
-    starts: CMD or ENTRYPOINT stands there (or else the base image's counts). syntax: image of a `# syntax=`
-    line, which the builder fetches before it reads on, so the machine needs the network for it.
+    starts: CMD or ENTRYPOINT stands there (or else the base image's counts). volumes: paths of VOLUME. syntax: image of
+    a `# syntax=` line, which the builder fetches before it reads on, so the machine needs the network for it.
     """
 
     stages: tuple[Stage, ...]
@@ -61,6 +62,7 @@ class Dockerfile:
     ports: tuple[int, ...] = ()
     env: Mapping[str, str] = field(default_factory=dict)
     starts: bool = False
+    volumes: tuple[str, ...] = ()
     syntax: str | None = None
 
     @property
@@ -77,6 +79,7 @@ class _Content:
     ports: list[int]
     env: dict[str, str]
     args: dict[str, str | None]
+    volumes: list[str]
     starts: bool
 
 
@@ -130,6 +133,7 @@ def parse(text: str, name: str = "Dockerfile", args: Mapping[str, str] | None = 
         tuple(dict.fromkeys(last.ports)),
         last.env,
         last.starts,
+        tuple(dict.fromkeys(last.volumes)),
         directives.get("syntax"),
     )
 
@@ -240,9 +244,9 @@ def _stage(one: Instruction, where: str, values: Mapping[str, str], stages: list
 def _beginning(stage: Stage, contents: list[_Content]) -> _Content:
     """A stage goes on from what its parent made; arguments end with their stage."""
     if stage.parent is None:
-        return _Content([], {}, {}, starts=False)
+        return _Content([], {}, {}, [], starts=False)
     parent = contents[stage.parent]
-    return _Content(list(parent.ports), dict(parent.env), {}, parent.starts)
+    return _Content(list(parent.ports), dict(parent.env), {}, list(parent.volumes), parent.starts)
 
 
 def _add(
@@ -264,8 +268,19 @@ def _add(
     elif one.name == "EXPOSE":
         for word in one.text.split():
             content.ports += _ports(substitute(word, values))
+    elif one.name == "VOLUME":
+        content.volumes += [substitute(path, values) for path in _list(one.text)]
     elif one.name in ("CMD", "ENTRYPOINT"):
         content.starts = True
+
+
+def _list(text: str) -> list[str]:
+    """Paths in a JSON array, or by white space (Dockerfile reference, "VOLUME")."""
+    try:
+        found = json.loads(text)
+    except ValueError:
+        return text.split()
+    return [str(each) for each in found] if isinstance(found, list) else text.split()
 
 
 def _known(args: Mapping[str, str | None]) -> dict[str, str]:

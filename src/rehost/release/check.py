@@ -74,6 +74,18 @@ def _dockerfile(project: Project) -> list[Finding]:
                 "rehost.toml, [run] port",
             )
         )
+    kept = {each.partition(":")[2] for each in project.run.volumes}
+    found += [
+        Finding(
+            "warning",
+            f"the Dockerfile makes {path} a volume, and no volume of rehost.toml is there: what the app writes to it "
+            "is gone with the next release.",
+            f'If it has to stay, write volumes = ["data:{path}"] and exclusive = true under [run].',
+            "rehost.toml, [run] volumes",
+        )
+        for path in (each.rstrip("/") for each in read.volumes)
+        if path and path not in kept
+    ]
     unknown = sorted(set(project.build.args) - set(read.args))
     if unknown:
         found.append(

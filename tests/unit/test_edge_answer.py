@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from rehost.edge.answer import ask
+from rehost.edge.answer import Answer, ask
 from ssh_here import asynced
 
 
@@ -68,15 +68,52 @@ async def test_no_proxy_of_this_computer_is_asked() -> None:
 @asynced
 async def test_no_answer_is_told_in_words() -> None:
     async with server(b"") as (address, _):
-        got = await ask(address, "/")
-        assert got.status == 0
-        assert got.text
-    refused = await ask(address, "/")
-    assert refused.status == 0
-    assert refused.text
+        assert await ask(address, "/") == Answer(0, "it hung up without an answer", f"http://{address}/")
+    assert await ask(address, "/") == Answer(0, "Connection refused", f"http://{address}/")
+    async with server(b"SSH-2.0-OpenSSH_9.2\r\n") as (address, _):
+        assert (await ask(address, "/")).text == "what it answers is not HTTP"
     async with server(None) as (address, _):
         late = await ask(address, "/", seconds=0.05)
-        assert (late.status, late.text) == (0, "ReadTimeout")
+        assert (late.status, late.text) == (0, "no answer within 0.05 s")
+    gone = await ask("no-such-name.invalid", "/")
+    assert gone.status == 0
+    assert "not known" in gone.text or "resolution" in gone.text
+
+
+@asynced
+async def test_answers_come_in_many_forms() -> None:
+    chunked = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n2\r\nd\xff\r\n0\r\n\r\n"
+    for raw, status, text in (
+        (chunked, 200, "abcd\ufffd"),
+        (chunked[:-12], 200, "abc"),  # it broke off
+        (b"HTTP/1.0 204 No Content\r\n\r\n", 204, ""),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nabc", 200, "abc"),
+        (b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 500 No\r\n\r\nabc", 500, "abc"),
+    ):
+        async with server(raw) as (address, _):
+            got = await ask(address, "/")
+            assert (got.status, got.text) == (status, text)
+
+
+@asynced
+async def test_an_answer_that_does_not_end_counts_as_far_as_it_came() -> None:
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\ndata: 1\n\n")
+        await reader.read()
+        await reader.read()  # until who asked gives up
+        writer.close()
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as listening:
+        address = f"127.0.0.1:{listening.sockets[0].getsockname()[1]}"
+        got = await ask(address, "/", seconds=0.2)
+        assert (got.status, got.text) == (200, "data: 1\n\n")
+
+
+@asynced
+async def test_what_a_path_may_not_hold_is_encoded() -> None:
+    async with server(http("200 OK")) as (address, seen):
+        await ask(address, "/ü?q=%20a&b=[1]")
+        assert seen[0].startswith(b"GET /%C3%BC?q=%20a&b=[1] HTTP/1.1\r\n")
 
 
 @asynced

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import difflib
 import time
 from collections.abc import Awaitable
 from typing import TypeVar
@@ -133,4 +132,6 @@ async def check_machine_type(client: Client, desired: Desired) -> None:
 
 def nearest(name: str, known: dict[str, Answer] | list[str]) -> tuple[str, ...]:
     """The names most like this one, at most three."""
+    import difflib  # noqa: PLC0415  # for an error alone
+
     return tuple(difflib.get_close_matches(name, list(known), n=3, cutoff=0.5))

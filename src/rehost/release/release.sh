@@ -112,7 +112,7 @@ await_health() {
       fail "not healthy within ${DEADLINE}s: $HEALTH gave $told"
     fi
     if [ "$rounds" -gt 10 ]; then follow_log "$name"; fi
-    if [ "$rounds" -le 20 ]; then sleep 0.05; else sleep 0.5; fi
+    if [ "$rounds" -le 5 ]; then sleep 0.02; elif [ "$rounds" -le 20 ]; then sleep 0.05; else sleep 0.5; fi
   done
 }
 # run_before: the new release's own preparation, a migration for instance, in a container of its own.

@@ -175,8 +175,10 @@ class Moved(Machine):
         what: str,
         check: bool,
         collected: list[str] | None,
+        public: bool = False,
     ) -> Output:
-        return await super()._run(self.move(script), on_line, what=what, check=check, collected=collected)
+        moved = self.move(script)
+        return await super()._run(moved, on_line, what=what, check=check, collected=collected, public=public)
 
 
 @asynccontextmanager

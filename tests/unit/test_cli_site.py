@@ -45,7 +45,7 @@ class Scripted(Server):
 
     async def serve(self, process: asyncssh.SSHServerProcess[bytes]) -> None:
         self.connections.append(process.get_extra_info("connection"))
-        script = (await process.stdin.read()).decode()
+        script = f"{process.command}\n{(await process.stdin.read()).decode()}"
         self.scripts.append(script)
         text, status = (self.probe, 0) if "\nsay texts\n" in script else self.other
         process.stdout.write(text.encode())

@@ -8,7 +8,9 @@ import signal
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import asyncssh
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -47,6 +49,41 @@ async def test_a_machine_with_one_of_the_known_host_keys_is_let_in(tmp_path: Pat
         assert (output.stdout, output.stderr, output.status) == ("out", "err\n", 0)
         assert opened.execs == 1
         await opened.close()
+
+
+def test_who_surely_has_the_right_key_asks_nothing_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each question is a round trip. When this fails with a new asyncssh: machine/lean_asyncssh.py."""
+    asked: list[tuple[bytes, bool]] = []
+    send = asyncssh.SSHClientConnection.send_userauth_request
+
+    async def seen(conn: asyncssh.SSHClientConnection, method: bytes, *args: Any, **options: Any) -> None:
+        asked.append((method, "key" in options and options["key"] is not None))
+        await send(conn, method, *args, **options)
+
+    monkeypatch.setattr(asyncssh.SSHClientConnection, "send_userauth_request", seen)
+
+    @asynced
+    async def both() -> None:
+        async with serving(Server()) as server:
+            await (await attempt(server, tmp_path)).close()
+            assert asked == [(b"publickey", True)]
+            asked.clear()
+            with pytest.raises(Unreachable, match="does not accept the ssh key"):
+                await attempt(server, tmp_path, user_key="another")
+            assert asked == [(b"publickey", True)]
+            # Where others than our own key may be offered, as on a machine that stands, all goes as ever.
+            asked.clear()
+            (tmp_path / "home/.ssh").mkdir()
+            key_file(tmp_path / "home/.ssh", "user").rename(tmp_path / "home/.ssh/id_ed25519")
+            opened = await connect(
+                "127.0.0.1", user=USER, host_keys=[public("host")], port=server.port, label="vm"
+            )
+            await opened.close()
+            assert asked == [(b"none", False), (b"publickey", False), (b"publickey", True)]
+
+    both()
 
 
 @asynced
@@ -169,6 +206,18 @@ async def test_a_script_stands_nowhere_in_argv(tmp_path: Path) -> None:
         )
         assert "hunter2" not in output.stdout
         assert not any("hunter2" in command for command in server.commands)
+
+
+@asynced
+async def test_a_script_that_is_public_spares_a_round_trip(tmp_path: Path) -> None:
+    async with machine(tmp_path) as (opened, server):
+        script = 'echo "$0 it\'s 100% $1"\nexit 3'
+        opened.ahead()  # for one that is not
+        done = await opened.run(script, public=True, check=False)
+        assert (done.stdout, done.status) == ("sh it's 100% ", 3)
+        assert len(server.commands) == 2
+        assert (await opened.run("echo waited")).stdout == "waited"
+        assert len(server.commands) == 2
 
 
 @asynced

@@ -85,7 +85,7 @@ async def visit(directory: Path, *, look: bool = True, more: int = 0) -> Visit |
     except RehostError:
         return None
     try:
-        machine.ahead(more + look)  # the probe takes one
+        machine.ahead(more)
         state = await probe(machine, where.app, where.health, where.host) if look else None
         return Visit(where, machine, state)
     except RehostError:

@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from rehost.machine.lean_asyncssh import asyncssh
+from rehost.machine.lean_asyncssh import AtOnce, asyncssh
 from rehost.run.errors import RehostError
 
 # The script arrives on standard input, so that it may hold secrets; root is taken only where it is needed.
@@ -143,14 +143,23 @@ class Machine:
         """
         self._spare += [asyncio.create_task(self._shell()) for _ in range(scripts)]
 
-    async def _shell(self) -> asyncssh.SSHClientProcess[bytes]:
-        """A shell of root's that waits for its script."""
-        return await self._connection.create_process(AS_ROOT.format(command="sh -s"), encoding=None)
+    async def _shell(self, script: str = "") -> asyncssh.SSHClientProcess[bytes]:
+        """A shell of root's that runs the script, or waits for one."""
+        command = AS_ROOT.format(command="sh -s")
+        if script:
+            # The user's own shell has it in argv; sudo, which writes down what it runs, has not.
+            command = f"printf %s {shlex.quote(script)} | {command}"
+        return await self._connection.create_process(command, encoding=None)
 
-    async def run(self, script: str, *, what: str = "a script", check: bool = True) -> Output:
-        """Runs a POSIX sh script as root. Raises ScriptFailed for a status other than 0 when `check`."""
+    async def run(
+        self, script: str, *, what: str = "a script", check: bool = True, public: bool = False
+    ) -> Output:
+        """Runs a POSIX sh script as root. Raises ScriptFailed for a status other than 0 when `check`.
+
+        public: it holds no secret and may stand in argv. That spares the round trip in which a shell opens its ears.
+        """
         lines: list[str] = []
-        return await self._run(script, lines.append, what=what, check=check, collected=lines)
+        return await self._run(script, lines.append, what=what, check=check, public=public, collected=lines)
 
     async def stream(
         self, script: str, on_line: Callable[[str], None], *, what: str, check: bool = True
@@ -166,9 +175,11 @@ class Machine:
         what: str,
         check: bool,
         collected: list[str] | None,
+        public: bool = False,
     ) -> Output:
-        async with self._process() as process:
-            process.stdin.write(script.encode())
+        async with self._process(script if public else "") as process:
+            if not public:
+                process.stdin.write(script.encode())
             process.stdin.write_eof()
 
             async def lines() -> None:
@@ -219,10 +230,11 @@ class Machine:
             raise self._broken(broken) from broken
 
     @asynccontextmanager
-    async def _process(self) -> AsyncIterator[asyncssh.SSHClientProcess[bytes]]:
+    async def _process(self, script: str) -> AsyncIterator[asyncssh.SSHClientProcess[bytes]]:
         self.execs += 1
         try:
-            async with await (self._spare.pop(0) if self._spare else self._shell()) as process:
+            waiting = self._spare.pop(0) if self._spare and not script else self._shell(script)
+            async with await waiting as process:
                 yield process
         except (asyncssh.Error, OSError) as broken:
             raise self._broken(broken) from broken
@@ -294,6 +306,7 @@ async def connect(
         options["client_keys"] = [str(key_file)]
         # The keys of an agent would be offered first, and use up the tries that sshd grants (MaxAuthTries).
         options["agent_path"] = None
+        options["client_factory"] = AtOnce
     if port:
         options["port"] = port
     if user:

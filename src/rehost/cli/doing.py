@@ -163,6 +163,7 @@ def machine_doers(here: Site, wanted: Wanted) -> dict[str, Doer]:
             serving=here.serving,
             say=doing.progress,
             log=doing.log,
+            served=here.ask,
         )
         here.released = seen.live
         switch.tell(seen, desired.settings, doing)
@@ -307,16 +308,16 @@ async def _heard(session: Session, here: Site) -> answer.Answer:
 
     Raises RehostError when it does not become healthy within its deadline.
     """
-    run, name = here.project.run, here.project.domain.name or ""
+    run = here.project.run
     end = time.monotonic() + run.health_deadline
     while True:
-        got = await answer.ask(here.address, "/", name)
+        got = await here.heard()
         if got.status not in _NOBODY_BEHIND:
             return got
         state = await here.probe()
         if state.health is not None and state.health.status in run.health_status:
             # It may be up since we asked; else this is the app's own answer.
-            return await answer.ask(here.address, "/", name)
+            return await here.heard()
         if time.monotonic() > end:
             raise RehostError(
                 f"release {state.current} does not answer: {got.url} gives {got.status} after {run.health_deadline} s.",

@@ -48,7 +48,14 @@ async def command(session: Session, release: int | None) -> int:
             machine = await here.connect(step.progress)
             order = switch.order_back(project.app, state, target.record, here.hosts)
             order = replace(order, by=doing.whoami())
-            seen = await switch.switch(machine, order, serving=here.serving, say=step.progress, log=step.log)
+            seen = await switch.switch(
+                machine,
+                order,
+                serving=here.serving,
+                say=step.progress,
+                log=step.log,
+                served=here.ask,
+            )
             here.released = seen.live
             switch.tell(seen, order.settings, step)
 

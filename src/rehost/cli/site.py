@@ -15,6 +15,7 @@ from rehost.cloud.client import Client
 from rehost.cloud.credentials import Credentials, find, project_of
 from rehost.cloud.model import Desired, Observed, Reach
 from rehost.cloud.observe import observe
+from rehost.edge import answer
 from rehost.machine import keys
 from rehost.machine.bootstrap import startup_script
 from rehost.machine.probe import MachineState, probe
@@ -47,6 +48,7 @@ class Site:
         self.state: MachineState | None = None
         self._arriving = arriving
         self.released = 0  # number of the release that this run made
+        self._asking: asyncio.Task[answer.Answer] | None = None
 
     # What is there
 
@@ -200,6 +202,18 @@ class Site:
             with contextlib.suppress(OSError):
                 await machine.close()
 
+    # What the world gets
+
+    def ask(self) -> None:
+        """Asks the app from this computer, while something else is under way; `heard` tells what it said."""
+        name = self.project.domain.name or ""
+        self._asking = asyncio.create_task(answer.ask(self.address, "/", name))
+
+    async def heard(self) -> answer.Answer:
+        """What the app says to this computer: to the last `ask`, once, or else now."""
+        asking, self._asking = self._asking, None
+        return await (asking or answer.ask(self.address, "/", self.project.domain.name or ""))
+
     async def leave(self) -> None:
         """Closes what was opened, a visit that nobody waited for too."""
         if self._arriving is not None:
@@ -208,6 +222,9 @@ class Site:
             (found,) = await asyncio.gather(task, return_exceptions=True)
             if isinstance(found, visit.Visit):
                 found.machine.abort()
+        if self._asking is not None:
+            self._asking.cancel()
+            await asyncio.gather(self._asking, return_exceptions=True)
         await self.disconnect()
 
     # What the world sees

@@ -28,8 +28,16 @@ class Told:
     by: str = ""
     log: tuple[str, ...] = ()
 
-    def reader(self, say: Callable[[str], None], log: Callable[[str], None]) -> Callable[[str], None]:
-        """Takes the unit's lines. say: gets its steps; log: the app's lines, and what no script of ours says."""
+    def reader(
+        self,
+        say: Callable[[str], None],
+        log: Callable[[str], None],
+        served: Callable[[], None] = lambda: None,
+    ) -> Callable[[str], None]:
+        """Takes the unit's lines. say: gets its steps; log: the app's lines, and what no script of ours says.
+
+        served: called when `live` is known; the unit has some tidying left to do then.
+        """
 
         def line(text: str) -> None:
             word, _, rest = text.partition(" ")
@@ -52,6 +60,7 @@ class Told:
             elif word == "@live":
                 number, _, self.answer = rest.partition(" ")
                 self.live = int(number)
+                served()
             elif word == "@back":
                 self.back = int(rest)
             elif text:

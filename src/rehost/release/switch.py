@@ -190,10 +190,11 @@ async def switch(
     serving: str,
     say: Callable[[str], None],
     log: Callable[[str], None],
+    served: Callable[[], None] = lambda: None,
 ) -> Told:
     """Runs the release's unit to its end. Raises ReleaseFailed, or Refused when another release was in the way.
 
-    serving: what still serves when this one fails, for the error.
+    serving: what still serves when this one fails, for the error. served: called when the new one does.
     """
     seen = Told()
     work = units.Work(
@@ -204,7 +205,7 @@ async def switch(
         script=order.script,
         prepare=prepare,
     )
-    ended = await units.run_unit(machine, work, seen.reader(say, log))
+    ended = await units.run_unit(machine, work, seen.reader(say, log, served))
     if ended.full:
         raise ReleaseFailed(
             f"release {order.number} of {order.app} was not made: {units.DISK_FULL}",

@@ -12,6 +12,7 @@ And with a way to log in that spares two round trips (`AtOnce`).
 
 from __future__ import annotations
 
+import contextlib
 import ctypes.util
 import sys
 
@@ -35,7 +36,6 @@ finally:
 
 asyncssh.encryption.get_default_encryption_algs().sort(key=lambda name: b"gcm" not in name)
 
-_QUESTIONS_FIRST = asyncssh.auth._ClientPublicKeyAuth
 _AT_ONCE = "rehost_at_once"
 
 
@@ -52,18 +52,25 @@ class AtOnce(asyncssh.SSHClient):
         conn._auth_methods = [b"publickey"]
 
 
-class _Signed(_QUESTIONS_FIRST):
-    async def _start(self) -> None:
-        if not self._conn.get_extra_info(_AT_ONCE):
-            await super()._start()
-            return
-        self._keypair = await self._conn.public_key_auth_requested()
-        if self._keypair is None:
-            self._conn.try_next_auth(next_method=True)
-        else:
-            await self._send_signed_request()
+def _provide_at_once() -> None:
+    """Raises AttributeError for an asyncssh that is built otherwise."""
+    handlers = asyncssh.auth._client_auth_handlers
+
+    class Signed(asyncssh.auth._ClientPublicKeyAuth):
+        async def _start(self) -> None:
+            if not self._conn.get_extra_info(_AT_ONCE):
+                await super()._start()
+                return
+            self._keypair = await self._conn.public_key_auth_requested()
+            if self._keypair is None:
+                self._conn.try_next_auth(next_method=True)
+            else:
+                await self._send_signed_request()
+
+    handlers[b"publickey"] = Signed
 
 
-asyncssh.auth._client_auth_handlers[b"publickey"] = _Signed
+with contextlib.suppress(AttributeError):
+    _provide_at_once()
 
 __all__ = ["AtOnce", "asyncssh"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -118,3 +119,37 @@ def test_a_container_does_not_reach_the_machine_s_loopback(app: Laptop) -> None:
     finally:
         app.inside("systemctl restart docker.service")
     assert knock("127.0.0.1", 2019) == "silence"
+
+
+SLEEPS = "while True: time.sleep(1)"
+STUBBORN = f"import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN)\n{SLEEPS}"
+ORDERLY = f"""import signal, sys, time
+def end(*_):
+    open("/kept/said", "a").write("told to end")
+    sys.exit(0)
+signal.signal(signal.SIGTERM, end)
+{SLEEPS}"""
+
+
+def test_containers_get_their_grace_when_the_machine_goes_down(app: Laptop) -> None:
+    """Docker is gone by then (live-restore). One that ignores SIGTERM held the machine for 90 seconds."""
+    image = app.inside("docker ps --format '{{.Image}}' | head -n 1").strip()
+    for name, code in (("stubborn", STUBBORN), ("orderly", ORDERLY)):
+        # Of no app: it is nobody's to tidy up.
+        app.inside(
+            f"docker run -d --name {name} --label rehost.app= --restart unless-stopped --stop-timeout 2 "
+            f"-v kept:/kept {image} python -c {shlex.quote(code)}"
+        )
+    booted = "systemctl show -p UserspaceTimestampMonotonic --value"
+    before = app.inside(booted)
+    app.run("ssh", "--", "sudo", "systemctl", "start", "reboot.target", code=None)
+    until(lambda: app.run("ssh", "--", booted, code=None).out not in ("", before), "the machine is back", 150)
+    names = "docker ps --format '{{.Names}}'"
+    up = {"stubborn", "orderly"}
+    until(lambda: up <= set(app.inside(f"{names} || :").split()), "the containers start again")
+    said = app.inside("journalctl -b -1 -u docker.service -o cat --no-pager")
+    assert "rehost: stubborn did not end within its 2 s and was killed" in said
+    assert "orderly" not in said
+    assert app.inside("cat /var/lib/docker/volumes/kept/_data/said") == "told to end"
+    app.inside("docker rm -f stubborn orderly; docker volume rm kept")
+    until(lambda: app.run("health", code=None).code == 0, "the app serves again")

@@ -287,16 +287,19 @@ class Root:
         (directory / "etc/debian_version").write_text("12.12\n")
         (directory / "etc/fstab").touch()
 
-    def run(self, script: str) -> subprocess.CompletedProcess[str]:
-        """Runs the script with the root's paths in place of the system's."""
+    def moved(self, text: str) -> str:
         for there, here in {
             "/var/lib/rehost": "rehost",
             "/etc/": "etc/",
             "/proc/": "proc/",
             "/var/lib/apt/lists": "lists",
         }.items():
-            script = script.replace(there, f"{self.directory}/{here}")
-        script = script.replace("PATH=/usr", f"PATH={self.directory}/bin:/usr")
+            text = text.replace(there, f"{self.directory}/{here}")
+        return text
+
+    def run(self, script: str) -> subprocess.CompletedProcess[str]:
+        """Runs the script with the root's paths in place of the system's."""
+        script = self.moved(script).replace("PATH=/usr", f"PATH={self.directory}/bin:/usr")
         (self.directory / "calls").write_text("")
         return subprocess.run(
             ["sh", "-c", script],
@@ -340,7 +343,7 @@ def test_it_puts_everything_in_place_and_then_changes_nothing(root: Root) -> Non
     assert (done.returncode, root.result) == (0, "done"), done.stdout
     assert done.stdout.splitlines()[-1] == "rehost: ready"
     for name, text in {**TEXTS, DAEMON_FILE: daemon_json(None)}.items():
-        assert (root.directory / name.lstrip("/")).read_text() == text + "\n"
+        assert Path(root.moved(name)).read_text() == root.moved(text) + "\n"
     swap = root.directory / "rehost/swap"
     assert (swap.stat().st_size, swap.stat().st_mode & 0o777) == (2048 * 2**20, 0o600)
     assert f"{swap} none swap sw 0 0\n" in (root.directory / "etc/fstab").read_text()

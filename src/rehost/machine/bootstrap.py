@@ -20,6 +20,7 @@ SWAP_FILE: Final = "/var/lib/rehost/swap"
 DAEMON_FILE: Final = "/etc/docker/daemon.json"
 BUILD_CACHE: Final = 2 * 2**30
 _DAEMON_WORDS: Final = "log rotation, live-restore, no userland-proxy"
+ENDS_FILE: Final = "/var/lib/rehost/bootstrap/end-containers"
 _FORGED: Final = "PREROUTING ! -i lo -d 127.0.0.0/8 -j DROP"
 # Ten files of 10 MB a container: a chatty app can't fill the disk. live-restore: containers outlive the daemon; without
 # userland-proxy the way to them does, too: the kernel forwards their ports, and no process of Docker's.
@@ -47,9 +48,13 @@ TEXTS: Final = {
     # could then write to what listens on the machine's own loopback, Caddy's API for one. Such packets end here.
     "/etc/systemd/system/docker.service.d/rehost.conf": (
         "[Service]\n"
-        f"ExecStartPre=/bin/sh -c 'iptables -w -t raw -C {_FORGED} 2>/dev/null || iptables -w -t raw -I {_FORGED}'"
+        f"ExecStartPre=/bin/sh -c 'iptables -w -t raw -C {_FORGED} 2>/dev/null || iptables -w -t raw -I {_FORGED}'\n"
+        f"ExecStopPost=-/bin/sh {ENDS_FILE}"
     ),
+    ENDS_FILE: Path(__file__).with_name("end_containers.sh").read_text().removesuffix("\n"),
 }
+# A plan shows what is written, but for a script.
+_SHOWN: Final = {ENDS_FILE: "containers end within their stop_grace when the machine goes down"}
 
 
 def daemon_json(present: bytes | None) -> str:
@@ -95,6 +100,7 @@ def _script(daemon: str, *, keep_daemon: bool) -> str:
         "SSHD": TEXTS["/etc/ssh/sshd_config.d/60-rehost.conf"],
         "SYSCTL": TEXTS["/etc/sysctl.d/90-rehost.conf"],
         "CADDY": TEXTS["/etc/systemd/system/caddy-api.service.d/rehost.conf"],
+        "ENDS": TEXTS[ENDS_FILE],
         "DOCKER": TEXTS["/etc/systemd/system/docker.service.d/rehost.conf"],
     }
     head = "".join(f"{name}={shlex.quote(value)}\n" for name, value in values.items())
@@ -119,7 +125,8 @@ def drift(state: MachineState) -> list[Change]:
     for name, text in TEXTS.items():
         found = state.files.get(name)
         if found != (text + "\n").encode():
-            changes.append(Change(name, None if found is None else "changed", text.replace("\n", "; ")))
+            shown = _SHOWN.get(name, text.replace("\n", "; "))
+            changes.append(Change(name, None if found is None else "changed", shown))
     if SWAP_FILE not in state.swap_files:
         changes.append(Change("swap", None, f"{swap_mb(state.memory)} MB in {SWAP_FILE}"))
     for unit in ("docker.service", "caddy-api.service"):

@@ -1,7 +1,7 @@
 # Brings a Debian or Ubuntu machine to what rehost builds on: Docker, Caddy, swap, security upgrades, bounded logs.
 # Runs as the startup script of a cloud machine at every boot, and over ssh when the probe finds something amiss.
 # Doing it again changes nothing. Parameters stand above this line: VERSION, PACKAGES, DAEMON_JSON,
-# KEEP_DAEMON_JSON (1: leave a file that is there), UPGRADES, JOURNALD, SSHD, SYSCTL, CADDY, DOCKER.
+# KEEP_DAEMON_JSON (1: leave a file that is there), UPGRADES, JOURNALD, SSHD, SYSCTL, CADDY, ENDS, DOCKER.
 set -eu
 umask 022
 export DEBIAN_FRONTEND=noninteractive LC_ALL=C PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
@@ -66,6 +66,7 @@ if put /etc/ssh/sshd_config.d/60-rehost.conf "$SSHD"; then systemctl reload ssh 
 if put /etc/sysctl.d/90-rehost.conf "$SYSCTL"; then sysctl -q -p /etc/sysctl.d/90-rehost.conf >>"$log" 2>&1 || :; fi
 # Caddy need not start anew for it.
 if put /etc/systemd/system/caddy-api.service.d/rehost.conf "$CADDY"; then systemctl daemon-reload; fi
+put "$home/end-containers" "$ENDS" || :
 if put /etc/systemd/system/docker.service.d/rehost.conf "$DOCKER"; then
   systemctl daemon-reload
   restart_docker=1

@@ -23,6 +23,7 @@ FILES: Final = (
     "/etc/sysctl.d/90-rehost.conf",
     "/etc/systemd/system/caddy-api.service.d/rehost.conf",
     "/etc/systemd/system/docker.service.d/rehost.conf",
+    "/var/lib/rehost/bootstrap/end-containers",
 )
 # Labels of what is no web process.
 PARTS: Final = ("process", "job", "service")

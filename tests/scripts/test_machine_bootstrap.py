@@ -475,6 +475,7 @@ class Local(Machine):
         *,
         what: str,  # noqa: ARG002
         check: bool = True,  # noqa: ARG002
+        public: bool = False,  # noqa: ARG002
     ) -> Output:
         done = self.root.run(self._prepare(script))
         for line in done.stdout.splitlines():

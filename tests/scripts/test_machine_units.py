@@ -215,6 +215,7 @@ class Told(Machine):
         *,
         what: str,  # noqa: ARG002
         check: bool = True,  # noqa: ARG002
+        public: bool = False,  # noqa: ARG002
     ) -> Output:
         for line in self._lines:
             on_line(line)

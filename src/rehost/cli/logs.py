@@ -41,7 +41,7 @@ async def command(
             f"--grep {pattern!r} is not a regular expression: {wrong}",
             cure="Put a backslash before characters with a meaning of their own, such as ( [ and *.",
         ) from None
-    arriving = await visit.start(session.directory, look=False, more=1)
+    arriving = await visit.start(session.directory, look=False)
     from rehost.cli import making
     from rehost.cli.site import site
     from rehost.project import config

@@ -162,10 +162,16 @@ class Machine:
         return await self._run(script, lines.append, what=what, check=check, public=public, collected=lines)
 
     async def stream(
-        self, script: str, on_line: Callable[[str], None], *, what: str, check: bool = True
+        self,
+        script: str,
+        on_line: Callable[[str], None],
+        *,
+        what: str,
+        check: bool = True,
+        public: bool = False,
     ) -> Output:
         """As `run`, handing over each line of standard output as it comes; the output's stdout stays empty."""
-        return await self._run(script, on_line, what=what, check=check, collected=None)
+        return await self._run(script, on_line, what=what, check=check, public=public, collected=None)
 
     async def _run(
         self,

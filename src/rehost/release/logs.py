@@ -70,7 +70,7 @@ async def show(machine: Machine, order: Order, on_line: Callable[[str], None]) -
         last = text
         on_line(text)
 
-    done = await machine.stream(order.script, line, what="reading the log", check=False)
+    done = await machine.stream(order.script, line, what="reading the log", check=False, public=True)
     if done.status == _NO_RELEASE:
         raise RehostError("no release serves yet", where=machine.label, cure="`rehost up` makes one.")
     if done.status != 0:

@@ -44,7 +44,8 @@ def ballast(laptop: Laptop, leave: int) -> Iterator[None]:
 
 
 def test_other_peoples_things_survive_and_room_is_made_of_our_own(tiny: Laptop, lab: Lab) -> None:
-    """An image of another app, a stopped container of somebody else, one with a name like ours, and a volume."""
+    """An image of another app, a stopped container of somebody else, one with a name like ours, and a volume; and one
+    that somebody runs by hand from the app's own image."""
     serving = "$(docker inspect -f '{{.Image}}' $(docker ps -q --filter label=rehost.app=tiny | head -n 1))"
     built = (
         "printf 'FROM python:3.11-slim-bookworm\\nRUN echo %s >/it\\n' | "
@@ -54,6 +55,7 @@ def test_other_peoples_things_survive_and_room_is_made_of_our_own(tiny: Laptop, 
         built % ("theirs", "other", "rehost/other:0123456789ab"),
         f"docker create --name stopped-database -v theirs:/data {serving} true >/dev/null",
         f"docker create --name tiny-1000 {serving} true >/dev/null",
+        f"docker run -d --name console --stop-timeout 1 {serving} sleep 3600 >/dev/null",
         # Ours, and needed by nobody: 60 MB that were built and never released.
         built % ("x && head -c 60000000 /dev/urandom >/big #", "tiny", "rehost/tiny:aaaaaaaaaaaa"),
     ]
@@ -69,8 +71,11 @@ def test_other_peoples_things_survive_and_room_is_made_of_our_own(tiny: Laptop, 
     names = tiny.inside("docker ps -a --format '{{.Names}}'").split()
     assert {"stopped-database", "tiny-1000"} <= {*names}
     assert "theirs" in tiny.inside("docker volume ls -q").split()
+    tiny.inside("while systemctl is-active -q rehost-tiny-drain; do sleep 0.1; done")
+    assert "console" in tiny.inside("docker ps --format '{{.Names}}'").split()
+    assert tiny.run("plan", "--json").result["actions"] == []
     tiny.inside(
-        "docker rm stopped-database tiny-1000; docker rmi rehost/other:0123456789ab; docker volume rm theirs"
+        "docker rm -f stopped-database console tiny-1000; docker rmi rehost/other:0123456789ab; docker volume rm theirs"
     )
 
 

@@ -162,10 +162,13 @@ def test_containers_of_other_apps_and_without_a_port() -> None:
             "Ports": [],
         },
         {"Id": "2", "Names": None, "Labels": None, "State": "created", "Ports": [{"PrivatePort": 8080}]},
+        # By hand, from the app's image.
+        {"Id": "3", "Names": ["/console"], "Labels": {"rehost.app": "shop"}, "State": "running", "Ports": []},
     ]
-    shop, nameless = parse(section(SERVING, "containers", json.dumps(listed))).containers
+    shop, nameless, by_hand = parse(section(SERVING, "containers", json.dumps(listed))).containers
     assert (shop.app, shop.release, shop.ports) == ("shop", 3, ())
     assert (nameless.name, nameless.app, nameless.release, nameless.ports) == ("", "", 0, ())
+    assert (by_hand.name, by_hand.app) == ("console", "")
 
 
 def test_releases_come_in_the_order_of_their_numbers() -> None:

@@ -43,7 +43,8 @@ class Unit(NamedTuple):
 
 
 class Container(NamedTuple):
-    """A container that carries our label, of this app or another.
+    """A container that carries our label, of this app or another. app: "" for one that somebody runs by hand from an
+    app's image, which has that label too.
 
     part: "" for a web process, else its kind and name, "process:worker".
     """
@@ -305,10 +306,11 @@ def _units(lines: list[str]) -> dict[str, Unit]:
 
 def _container(item: Mapping[str, Any]) -> Container:
     labels = item.get("Labels") or {}
+    ours = "rehost.release" in labels or "rehost.service" in labels
     return Container(
         id=item["Id"],
         name=(item.get("Names") or ["/"])[0].lstrip("/"),
-        app=labels.get("rehost.app", ""),
+        app=labels.get("rehost.app", "") if ours else "",
         release=int(labels.get("rehost.release", 0)),
         state=item.get("State", ""),
         status=item.get("Status", ""),

@@ -79,10 +79,11 @@ field() {
   field=${said#*"\"$1\":"}
   field=${field%%[,\}]*}
 }
-# running: the app's containers that run. Those of workers, jobs, services and before_release have a dot in their names.
+# running: the containers of the app's releases that run. Those of workers, jobs and before_release have a dot in their
+# names. What somebody runs by hand from the app's image has the label of the app, by the image, and of no release.
 # A status other than 0: Docker does not say.
 running() {
-  docker_api GET "/containers/json?filters=%7B%22label%22%3A%5B%22rehost.app%3D$APP%22%5D%7D"
+  docker_api GET "/containers/json?filters=%7B%22label%22%3A%5B%22rehost.app%3D$APP%22%2C%22rehost.release%22%5D%7D"
   [ "$code" = 200 ] || return 1
   printf '%s' "$said" | grep -o '"Names":\["/[^",]*"' | sed 's/.*"\/\(.*\)"/\1/'
 }

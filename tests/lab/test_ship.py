@@ -195,11 +195,11 @@ def test_a_send_goes_on_where_it_was_cut_off(
         tiny.inside(f"systemd-run --quiet --collect sh -c {shlex.quote(look.replace('$', '$$'))}")
 
     # Whoever writes it is held there, while rehost is killed here.
-    when(
-        4 << 20,
+    hold = (
         "until [ -s /run/held ]; do for each in /proc/[0-9]*; do case $(readlink $each/fd/*) in "
-        '*.part*) kill -STOP "${each#/proc/}" && echo "${each#/proc/}" >>/run/held ;; esac; done; done',
+        '*.part*) kill -STOP "${each#/proc/}" && echo "${each#/proc/}" >>/run/held ;; esac; done; sleep 0.01; done'
     )
+    when(4 << 20, hold)
     process = subprocess.Popen(
         tiny.line("deploy"), cwd=tiny.directory, env={**tiny.environ, **docker}, stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
@@ -218,7 +218,9 @@ def test_a_send_goes_on_where_it_was_cut_off(
     first = int(tiny.inside(f"stat -c %s {part}"))
     assert 4 << 20 <= first < len(LARGE)
 
-    when(first + (1 << 20), "pkill -f 'sshd: .*@notty'")
+    # Held as soon as it is written to again, so that the line is gone before all of it has come.
+    going = f"until [ $(stat -c %s {part}) -gt {first + (1 << 20)} ]; do :; done"
+    when(0, f"{hold}; kill -CONT $(cat /run/held); rm -f /run/held; {going}; pkill -f 'sshd: .*@notty'")
     said = given(tiny, docker).run("deploy").said
     assert "Going on" in said
     _, wire, resumed = sent(said)

@@ -135,7 +135,7 @@ def _let_go(devices: Callable[[], list[str]], what: Path, deadline: float = 20) 
     while left := devices():
         for device in left:
             if _swap_is_on():
-                _switch_off_swap(device)
+                _switch_off_swap(device, devices)
             run("losetup", "--detach", device, check=False)
         if time.monotonic() > end:
             raise RehostError(
@@ -145,16 +145,21 @@ def _let_go(devices: Callable[[], list[str]], what: Path, deadline: float = 20) 
         time.sleep(0.02)
 
 
-def _switch_off_swap(device: str) -> None:
-    """Swap on the device itself, then swap files: mounting it a second time makes the paths to them again."""
-    run("swapoff", device, check=False, timeout=300)
+def _switch_off_swap(device: str, meant: Callable[[], list[str]]) -> None:
+    """Swap on the device itself, then swap files: mounting it a second time makes the paths to them again.
+
+    meant: the devices that are. One that is let go of meanwhile may be another machine's at once, of another lab too,
+    and that one's swap is in use; while it is mounted here it stays what it is.
+    """
+    if device in meant():
+        run("swapoff", device, check=False, timeout=300)
     with tempfile.TemporaryDirectory(prefix="rehost-") as point:
         try:
             run("mount", "--options", "noatime", device, point)
         except RehostError:
             return  # no file system, or the device has just gone: nothing held it
         try:
-            for file in swap_files():
+            for file in swap_files() if device in meant() else ():
                 inside = Path(point, file.lstrip("/"))
                 if inside.is_file():
                     run("swapoff", inside, check=False, timeout=300)

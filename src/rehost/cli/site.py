@@ -202,18 +202,6 @@ class Site:
             with contextlib.suppress(OSError):
                 await machine.close()
 
-    # What the world gets
-
-    def ask(self) -> None:
-        """Asks the app from this computer, while something else is under way; `heard` tells what it said."""
-        name = self.project.domain.name or ""
-        self._asking = asyncio.create_task(answer.ask(self.address, "/", name))
-
-    async def heard(self) -> answer.Answer:
-        """What the app says to this computer: to the last `ask`, once, or else now."""
-        asking, self._asking = self._asking, None
-        return await (asking or answer.ask(self.address, "/", self.project.domain.name or ""))
-
     async def leave(self) -> None:
         """Closes what was opened, a visit that nobody waited for too."""
         if self._arriving is not None:
@@ -228,6 +216,18 @@ class Site:
         await self.disconnect()
 
     # What the world sees
+
+    def ask(self) -> None:
+        """Asks the app from this computer, while something else is under way; `heard` tells what it said."""
+        self._asking = asyncio.create_task(self._answer())
+
+    async def heard(self) -> answer.Answer:
+        """What the app says to this computer: to the last `ask`, once, or else now."""
+        asking, self._asking = self._asking, None
+        return await (asking or self._answer())
+
+    async def _answer(self) -> answer.Answer:
+        return await answer.ask(self.address, "/", self.project.domain.name or "")
 
     @property
     def address(self) -> str:

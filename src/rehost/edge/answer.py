@@ -43,8 +43,7 @@ async def ask(address: str, path: str, host: str = "", *, seconds: float = 10.0)
             return Answer(0, f"no answer within {seconds:g} s", url)
     except OSError as fault:
         # What the resolver says has a negative number of its own.
-        known = fault.errno is not None and fault.errno > 0
-        return Answer(0, os.strerror(fault.errno or 0) if known else str(fault), url)
+        return Answer(0, os.strerror(fault.errno) if fault.errno and fault.errno > 0 else str(fault), url)
     try:
         response = HTTPResponse(cast(socket, _Arrived(bytes(came))))
         response.begin()

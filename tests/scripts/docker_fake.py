@@ -2,7 +2,9 @@
 
 $S holds: containers/NAME/{port,running,restart,restarts,exit,oom}, answers/NAME (what a container does at each request:
 a line "200 text", or "exit STATUS", "oom", or "again STATUS" where Docker starts it anew; the last line is repeated),
-logs/NAME, calls, caddy.json, before (the status that before_release ends with; "hang" for none).
+logs/NAME, calls, caddy.json, before (the status that before_release ends with; "hang" for none), connections (one line
+for each look at how many are open; it is written anew then, so a test does not take it away), held (one is, while it is
+there).
 Order faults with the files create, load, start, proxy: what is answered there instead; away: how often Docker is asked
 in vain how a container is; asleep: how often, which containers run; unstoppable: how often a stop fails.
 """
@@ -172,7 +174,9 @@ exit 2""",
     "date": _HEAD
     + """take "$S/now"; now=${taken:-1000}; echo $((now + 2)) >"$S/now"
 case $1 in +%s%N) echo "${now}000000000" ;; *) echo "$now" ;; esac""",
-    "ss": _HEAD + '[ ! -f "$S/connections" ] || { head -n 1 "$S/connections"; sed -i 1d "$S/connections"; }',
+    "ss": _HEAD
+    + """if [ -f "$S/held" ]; then echo ESTAB 1; fi
+[ ! -f "$S/connections" ] || { head -n 1 "$S/connections"; sed -i 1d "$S/connections"; }""",
     "sleep": "",
     "sync": "",  # of a disk that others use takes its time
 }

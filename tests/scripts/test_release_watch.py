@@ -193,14 +193,14 @@ async def test_a_stop_that_fails_is_tried_again_and_then_told(tmp_path: Path) ->
 async def test_a_docker_that_goes_away_while_the_old_one_drains_is_waited_for(tmp_path: Path) -> None:
     async with site(tmp_path) as here:
         await here.release()
-        (here.docker / "connections").write_text("ESTAB 1\n" * 20_000)
+        (here.docker / "held").touch()
         going_on = asyncio.create_task(here.release(desired(QUICK._replace(drain=10**6))))
         log = here.app / "release/after.log"
         await until(lambda: log.exists() and "finishing its requests" in log.read_text())
         # Away for all tries of a stop, and for a while after.
         for name, often in {"unstoppable": 30, "unkillable": 1, "asleep": 3, "away": 1}.items():
             (here.docker / name).write_text(f"{often}\n")
-        (here.docker / "connections").unlink()
+        (here.docker / "held").unlink()
         await going_on
         assert f"@left {APP}-1 could not be stopped" in log.read_text()
         assert f"@left {APP}-1 runs on: Docker does not answer" in log.read_text()
@@ -225,7 +225,7 @@ async def test_docker_goes_away_before_a_release(tmp_path: Path) -> None:
 async def test_a_return_to_a_release_that_is_being_drained(tmp_path: Path) -> None:
     async with site(tmp_path) as here:
         await here.release()
-        (here.docker / "connections").write_text("ESTAB 1\n" * 20_000)
+        (here.docker / "held").touch()
         going_on = asyncio.create_task(here.release(desired(QUICK._replace(drain=10**6))))
         log = here.app / "release/after.log"
         await until(lambda: log.exists() and "finishing its requests" in log.read_text())

@@ -65,6 +65,26 @@ def test_an_image_that_eats_its_memory(good: Laptop) -> None:
     refused(good, "ran out of its memory limit", "starting as hungry")
 
 
+GREEDY = """import time
+held = []
+while True:
+    held.append(b"x" * (16 << 20))
+    time.sleep(0.01)
+"""
+
+
+def test_a_build_that_eats_the_machine_s_memory(good: Laptop) -> None:
+    file = good.directory / "Dockerfile"
+    text = file.read_text()
+    file.write_text(text.replace("CMD", "RUN python greedy.py\nCMD"))
+    (good.directory / "greedy.py").write_text(GREEDY)
+    try:
+        refused(good, "was stopped: it left the machine", "MB of memory and swap", 'on = "here"')
+    finally:
+        file.write_text(text)
+        (good.directory / "greedy.py").unlink()
+
+
 @pytest.mark.parametrize(
     ("mode", "words"),
     [

@@ -12,8 +12,8 @@ import threading
 import httpx
 
 from load import Load, Target, tls_beside, wrk, wrk_faults
-from suite import SUMMARY, Laptop
-from tiny import body, set_env
+from suite import SUMMARY, Laptop, until
+from tiny import SERVING, body, set_env
 
 REQUESTS = int(os.environ.get("REHOST_LOAD_REQUESTS", "12000"))
 WRK = bool(os.environ.get("REHOST_LOAD_WRK"))
@@ -58,3 +58,31 @@ def test_ten_releases_and_a_return_under_load_lose_nothing(tiny: Laptop) -> None
     # Each release took the traffic, so each switch happened under it.
     assert set(load.served()) == target.expected
     assert [(got.status_code, got.content) for got in slow] == [(200, body(values[1]))]
+
+
+def test_a_build_leaves_the_processor_to_the_app(tiny: Laptop) -> None:
+    """Both would take all of it."""
+    # $0 tells one from the other.
+    spin = "timeout 120 sh -c 'while :; do :; done' spinning-"
+
+    def ticks(who: str) -> int:
+        """Of the processor, by all that spin there (proc(5), stat: utime and stime)."""
+        pids = f"pgrep -f '^sh -c while .* spinning-{who}'"
+        times = tiny.inside(f"for pid in $({pids}); do cat /proc/$pid/stat; done 2>/dev/null")
+        return sum(sum(map(int, line.rpartition(")")[2].split()[11:13])) for line in times.splitlines())
+
+    file = f"FROM python:3.11-slim-bookworm\nRUN {spin}build & {spin}build\n"
+    tiny.inside(
+        f"mkdir -p /var/spin && cd /var/spin && cat >Dockerfile <<'EOF'\n{file}EOF\n"
+        "DOCKER_BUILDKIT=1 nohup docker build . >log 2>&1 &"
+    )
+    try:
+        until(lambda: ticks("build") > 0, "the build spins")
+        for _ in range(2):
+            tiny.inside(f"docker exec -d {SERVING} {spin}app")
+        until(lambda: ticks("app") > 0, "the app spins")
+        app, build = ticks("app"), ticks("build")
+        until(lambda: ticks("app") > app + 200, "the app has had two seconds of the processor", deadline=90)
+        assert ticks("app") - app > 2 * (ticks("build") - build)
+    finally:
+        tiny.inside("pkill -f [s]pinning-")

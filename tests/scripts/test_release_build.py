@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import os
 import shlex
-from collections.abc import AsyncIterator
+import subprocess
+import time
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -28,6 +30,13 @@ if [ -p "${0%/*}/../gate" ]; then cat "${0%/*}/../gate"; fi
 [ ! -s "${0%/*}/../image" ] || cat "${0%/*}/../image" >"$image"
 exit "$(cat "${0%/*}/../status")"
 """
+
+
+def until(true: Callable[[], object], what: str) -> None:
+    end = time.monotonic() + 30
+    while not true():
+        assert time.monotonic() < end, f"not within 30 s: {what}"
+        time.sleep(0.01)
 
 
 class Site:
@@ -134,6 +143,95 @@ async def test_docker_that_names_no_image(tmp_path: Path) -> None:
         assert "named no image" in failed.value.what
 
 
+@asynced
+async def test_memory_that_ran_out_is_said_to_have(tmp_path: Path) -> None:
+    async with site(tmp_path) as here:
+        here.docker("#6 [2/2] RUN make\n#6 ERROR: executor failed running [make]: exit code: 137\n", 1, "")
+        with pytest.raises(BuildFailed) as failed:
+            await here.build()
+        assert "the failing step is [2/2] RUN make" in failed.value.what
+        assert "most likely memory ran out" in failed.value.cure and 'on = "here"' in failed.value.cure
+        # As the guard of build.sh says it.
+        here.docker("#6 [2/2] RUN make\n@memory 300\n#6 CANCELED\n", 73, "")
+        with pytest.raises(BuildFailed) as failed:
+            await here.build()
+        assert "was stopped: it left the machine 300 MB of memory and swap" in failed.value.what
+        assert failed.value.detail.splitlines() == ["#6 [2/2] RUN make", "#6 CANCELED"]
+        assert failed.value.serving == "release 1" and 'on = "here"' in failed.value.cure
+        assert "@memory 300" not in here.log
+
+
+MIB = 1024  # kB
+
+
+def meminfo(available: int, swap_total: int, swap_free: int) -> str:
+    """As proc(5) has it; the sizes in MiB, of a machine with 1 GiB of memory."""
+    sizes = {
+        "MemTotal": 1024,
+        "MemFree": 1,
+        "MemAvailable": available,
+        "SwapCached": 7,
+        "SwapTotal": swap_total,
+        "SwapFree": swap_free,
+    }
+    return "".join(f"{name + ':':16}{size * MIB:8} kB\n" for name, size in sizes.items())
+
+
+@pytest.mark.parametrize(
+    ("swap", "calm", "short", "left"),
+    [
+        # An eighth of 3 GiB is 384 MiB.
+        (2048, [meminfo(800, 2048, 2048), meminfo(20, 2048, 365)], meminfo(20, 2048, 363), 383),
+        (0, [meminfo(800, 0, 0), meminfo(129, 0, 0)], meminfo(127, 0, 0), 127),
+        # At most 512 MiB are kept.
+        (65536, [meminfo(800, 65536, 65536), meminfo(100, 65536, 413)], meminfo(100, 65536, 411), 511),
+        # Of what is there at first, a build may have half: others hold the rest.
+        (2048, [meminfo(20, 2048, 280), meminfo(20, 2048, 131)], meminfo(20, 2048, 129), 149),
+        # A container, where lxcfs counts the memory into SwapTotal.
+        (2048, [meminfo(800, 3072, 3072), meminfo(20, 3072, 1389)], meminfo(20, 3072, 1387), 383),
+    ],
+)
+def test_a_build_that_takes_the_last_memory_is_stopped(
+    tmp_path: Path, swap: int, calm: list[str], short: str, left: int
+) -> None:
+    info, swaps, naps = (tmp_path / name for name in ("meminfo", "swaps", "naps"))
+    info.write_text(calm[0])
+    swaps.write_text(
+        "Filename Type Size Used Priority\n" + (f"/swap file {swap * MIB} 5 -2\n" if swap else "")
+    )
+    home, programs = tmp_path / "home", tmp_path / "bin"
+    (home / APP).mkdir(parents=True)
+    (home / APP / "context.shipped").write_text(SHIPPED)
+    programs.mkdir()
+    stands_in = {
+        "docker": "trap 'exit 1' TERM; echo '#1 working'; while :; do /bin/sleep 0.01; done",
+        "sleep": f'echo >>{naps}; exec /bin/sleep "$@"',
+    }
+    for name, body in stands_in.items():
+        (programs / name).write_text(f"#!/bin/sh\n{body}\n")
+        (programs / name).chmod(0o755)
+    script = build_script(APP, CONTEXT, {}, SHIPPED).replace("/var/lib/rehost", str(home))
+    script = script.replace("/proc/meminfo", str(info)).replace("/proc/swaps", str(swaps))
+    path = f"{programs}:{os.environ['PATH']}"
+
+    def napped() -> int:
+        return len(naps.read_text()) if naps.exists() else 0
+
+    with subprocess.Popen(["sh", "-c", script], stdout=subprocess.PIPE, text=True, env={"PATH": path}) as run:
+        try:
+            draft = tmp_path / "draft"
+            for text in (*calm[1:], short):
+                before = napped()
+                until(lambda: napped() > before + 1, "it has looked, and goes on")  # noqa: B023
+                draft.write_text(text)
+                draft.replace(info)
+            said, _ = run.communicate(timeout=30)
+        finally:
+            run.kill()
+    assert said.splitlines()[1:] == ["#1 working", f"@memory {left}"]
+    assert run.returncode == 73
+
+
 @pytest.mark.parametrize("same", [True, False])
 @asynced
 async def test_a_build_that_runs_already(tmp_path: Path, same: bool) -> None:
@@ -216,6 +314,6 @@ ARGS = st.dictionaries(
 @given(ARGS)
 def test_build_arguments_stay_words(args: dict[str, str]) -> None:
     script = build_script(APP, CONTEXT, args, SHIPPED)
-    command = script[script.index("docker build") :].rpartition(" || exit")[0]
+    command = script[script.index("docker build") :].partition("\n# Builds an image")[0]
     words = [word for word in shlex.split(command) if word.startswith("--build-arg=")]
     assert words == [f"--build-arg={name}={value}" for name, value in sorted(args.items())]

@@ -69,6 +69,7 @@ def test_the_whole_body() -> None:
         "HostConfig": {
             "Memory": 419430400,
             "MemorySwap": 838860800,
+            "CpuShares": 8192,
             "RestartPolicy": {"Name": "no"},
             "SecurityOpt": ["no-new-privileges:true"],
             "PortBindings": {"8080/tcp": [{"HostIp": "127.0.0.1", "HostPort": "20001"}]},

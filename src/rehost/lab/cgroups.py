@@ -120,7 +120,8 @@ def allow_cpus(places: Places, machine: str, cpus: float) -> None:
 
 
 def allow_swap(places: Places, machine: str, hardware: Hardware, swap_bytes: int) -> None:
-    """The machine may use as much swap as it has itself. lxcfs shows this as its SwapTotal."""
+    """The machine may use as much swap as it has itself. lxcfs shows as its SwapTotal what of this computer's swap the
+    limit of memory and swap together allows, which is more where other machines have swap, too."""
     for one in hierarchies():
         group = one.root / places.cgroup / machine
         for file, value in (

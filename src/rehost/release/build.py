@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Final
 
 from rehost.machine import units
@@ -17,8 +18,16 @@ _STEP: Final = re.compile(r"#(\d+) (\[.+)")
 _ERROR: Final = re.compile(r"#(\d+) ERROR: (.*)")
 LAST_LINES: Final = 25
 CURE: Final = "Mend the Dockerfile or what it copies, then run `rehost up` again."
+# A program that SIGKILL ended (128 + 9), as the shell of a RUN reports it.
+_KILLED: Final = "exit code: 137"
+_LESS_MEMORY: Final = (
+    "Let the build need less memory, give the machine a larger `type`, or build on this computer "
+    '(`on = "here"` under [build] in rehost.toml); then run `rehost up` again.'
+)
 _OTHER_FILES: Final = 72
+_NO_MEMORY: Final = 73
 _IMAGE: Final = "@image "
+_MEMORY: Final = "@memory "
 
 
 class BuildFailed(RehostError):
@@ -61,24 +70,21 @@ def build_command(
 
 
 def build_script(app: str, context: str, args: Mapping[str, str], fingerprint: str, by: str = "") -> str:
-    """The build itself. by: who builds; its log begins with that, for whoever follows it.
-
-    fingerprint: of what was shipped. Somebody else may have shipped since; an image of other files than its
-    label says would be taken for this one ever after. The lock keeps further ships out while Docker reads.
+    """The build itself. by: who builds; its log begins with that, for whoever follows it. fingerprint: of what was
+    shipped.
     """
     root, id_file = root_of(app), f"/var/lib/rehost/{app}/build/image"
+    values = {
+        "BY": by,
+        "ROOT": root,
+        "SHIPPED": fingerprint,
+        "ID_FILE": id_file,
+        "OTHER_FILES": _OTHER_FILES,
+        "NO_MEMORY": _NO_MEMORY,
+    }
+    head = "".join(f"{name}={shlex.quote(str(value))}\n" for name, value in values.items())
     command = build_command(app, context, args, root=root, id_file=id_file)
-    return f"""export DOCKER_BUILDKIT=1 HOME=/root LC_ALL=C
-echo "@by "{shlex.quote(by)}" $(date +%s)"
-exec 9>>{root}.lock 2>&1
-flock 9
-if [ "$(cat {root}.shipped 2>/dev/null)" != {fingerprint} ]; then
-  echo 'Somebody else has sent other files meanwhile.'
-  exit {_OTHER_FILES}
-fi
-{shlex.join(command)} || exit
-echo "{_IMAGE}$(cat {id_file})"
-"""
+    return f"{head}set -- {shlex.join(command)}\n" + Path(__file__).with_name("build.sh").read_text()
 
 
 def step_of(line: str) -> str:
@@ -154,7 +160,7 @@ async def build(
                     note(f"the build is {said}")
                 return
             lines.append(text)
-            if text.startswith(_IMAGE):
+            if text.startswith((_IMAGE, _MEMORY)):
                 return
             log(text)
             if step := step_of(text):
@@ -179,8 +185,20 @@ async def build(
             detail="\n".join(lines[-LAST_LINES:]),
             cure=units.MORE_DISK,
         )
+    if ended.status == _NO_MEMORY:
+        left = next((text[len(_MEMORY) :] for text in lines if text.startswith(_MEMORY)), "too few")
+        raise BuildFailed(
+            f"the build of {app} was stopped: it left the machine {left} MB of memory and swap, and would have taken "
+            "the app down with it.",
+            where=machine.label,
+            serving=serving,
+            detail="\n".join([text for text in lines if not text.startswith(_MEMORY)][-LAST_LINES:]),
+            cure=_LESS_MEMORY,
+        )
     if ended.status != 0:
-        raise failed(app, lines, machine.label, serving, CURE)
+        killed = any(_ERROR.match(text) and text.endswith(_KILLED) for text in lines)
+        cure = f"It was killed: most likely memory ran out. {_LESS_MEMORY}" if killed else CURE
+        raise failed(app, lines, machine.label, serving, cure)
     image = next((text[len(_IMAGE) :] for text in reversed(lines) if text.startswith(_IMAGE)), "")
     if not image.startswith("sha256:"):
         raise BuildFailed(

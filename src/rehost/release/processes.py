@@ -25,9 +25,11 @@ def body(web: Mapping[str, Any], name: str, process: Process) -> dict[str, Any]:
 def beside(web: Mapping[str, Any], command: str, memory: int) -> dict[str, Any]:
     """What is the same for processes and jobs: image, environment, volumes and limits of the web process.
 
-    The image's health check is the web process's, so it is left out (Engine API 1.41, `Healthcheck`).
+    The image's health check is the web process's, so it is left out (Engine API 1.41, `Healthcheck`); and what answers
+    requests goes before them to the processor.
     """
-    host = {name: value for name, value in web["HostConfig"].items() if name != "PortBindings"}
+    own = ("PortBindings", "CpuShares")
+    host = {name: value for name, value in web["HostConfig"].items() if name not in own}
     return {
         **{name: value for name, value in web.items() if name != "ExposedPorts"},
         "Cmd": shlex.split(command),

@@ -17,6 +17,7 @@ from rehost.machine import bootstrap, units
 from rehost.machine.probe import MachineState
 from rehost.machine.ssh import Machine
 from rehost.release.container import (
+    FIRST,
     environment_changes,
     fingerprints,
     mount,
@@ -66,6 +67,7 @@ def body(app: str, name: str, service: Service) -> dict[str, Any]:
         "HostConfig": {
             "Memory": service.memory,
             "MemorySwap": 2 * service.memory,
+            "CpuShares": FIRST,
             "RestartPolicy": {"Name": "no"},
             "SecurityOpt": ["no-new-privileges:true"],
             "Mounts": [mount(app, volume) for volume in service.volumes],

@@ -35,7 +35,8 @@ for now in jobs/*/now; do
   # After a power cut it is there, and nothing runs.
   case $(systemctl show -p ActiveState --value "rehost-{app}.job.${{job#jobs/}}.service") in
     inactive | failed) ;;
-    *) echo "$now:$(cat "$now")" ;;
+    # It may end just now.
+    *) number=$(cat "$now" 2>/dev/null) && [ -n "$number" ] && echo "$now:$number" ;;
   esac
 done
 echo @timers

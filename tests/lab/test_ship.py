@@ -42,6 +42,15 @@ STOP = "systemctl stop laptop-docker; ip link delete laptop0; rm -rf /var/lib/la
 UP = "docker -H unix://{socket} version >/dev/null 2>&1 && chmod 666 {socket} && echo up || true"
 NOWHERE = "unix:///nowhere/docker.sock"
 LARGE = random.Random(11).randbytes(24 << 20)  # noqa: S311
+# In place of head(1) on the machine: once a layer holds more than that, something else happens first.
+HEAD = "/usr/local/bin/head"
+TAKING = """#!/bin/sh
+/usr/bin/head "$@" || exit
+if [ -f /run/cut/at ] && [ "$(stat -c %s {part} 2>/dev/null || echo 0)" -gt "$(cat /run/cut/at)" ]; then
+  rm /run/cut/at
+  sh /run/cut/then
+fi
+"""
 # What goes into the layer beside the code. It does not shrink.
 CHANGED = random.Random(12).randbytes(300_000)  # noqa: S311
 
@@ -190,38 +199,35 @@ def test_a_send_goes_on_where_it_was_cut_off(
     part = "/var/lib/rehost/tiny/image/*.part"
 
     def when(size: int, then: str) -> None:
-        # Looked at from the machine itself: from here it would be over.
-        look = f"until [ $(stat -c %s {part} 2>/dev/null || echo 0) -gt {size} ]; do sleep 0.01; done; {then}"
-        tiny.inside(f"systemd-run --quiet --collect sh -c {shlex.quote(look.replace('$', '$$'))}")
+        tiny.inside(f"printf %s {shlex.quote(then)} >/run/cut/then; echo {size} >/run/cut/at")
 
-    # Whoever writes it is held there, while rehost is killed here.
-    hold = (
-        "until [ -s /run/held ]; do for each in /proc/[0-9]*; do case $(readlink $each/fd/*) in "
-        '*.part*) kill -STOP "${each#/proc/}" && echo "${each#/proc/}" >>/run/held ;; esac; done; sleep 0.01; done'
-    )
-    when(4 << 20, hold)
-    process = subprocess.Popen(
-        tiny.line("deploy"), cwd=tiny.directory, env={**tiny.environ, **docker}, stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-    )  # fmt: skip
+    # What takes the pieces in, head(1), stops there itself: whoever watched from beside it might come too late.
+    taking = TAKING.format(part=part)
+    tiny.inside(f"mkdir /run/cut; printf %s {shlex.quote(taking)} >{HEAD}; chmod 755 {HEAD}")
     try:
-        until(lambda: tiny.inside("cat /run/held 2>/dev/null || :"), "4 MB of the layer arrive", 120)
-        assert process.poll() is None
-    finally:
-        process.kill()
-        process.communicate()
-        tiny.inside("kill -CONT $(cat /run/held); rm -f /run/held")
-    until(
-        lambda: "free" in tiny.inside("flock -n /var/lib/rehost/tiny/image.lock echo free || :"),
-        "its lock is free",
-    )
-    first = int(tiny.inside(f"stat -c %s {part}"))
-    assert 4 << 20 <= first < len(LARGE)
+        when(4 << 20, "touch /run/cut/held; until [ -f /run/cut/go ]; do sleep 0.02; done")
+        process = subprocess.Popen(
+            tiny.line("deploy"), cwd=tiny.directory, env={**tiny.environ, **docker}, stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        )  # fmt: skip
+        try:
+            until(lambda: tiny.inside("ls /run/cut/held 2>/dev/null || :"), "4 MB of the layer arrive", 120)
+            assert process.poll() is None
+        finally:
+            process.kill()
+            process.communicate()
+            tiny.inside("touch /run/cut/go")
+        until(
+            lambda: "free" in tiny.inside("flock -n /var/lib/rehost/tiny/image.lock echo free || :"),
+            "its lock is free",
+        )
+        first = int(tiny.inside(f"stat -c %s {part}"))
+        assert 4 << 20 <= first < len(LARGE)
 
-    # Held as soon as it is written to again, so that the line is gone before all of it has come.
-    going = f"until [ $(stat -c %s {part}) -gt {first + (1 << 20)} ]; do :; done"
-    when(0, f"{hold}; kill -CONT $(cat /run/held); rm -f /run/held; {going}; pkill -f 'sshd: .*@notty'")
-    said = given(tiny, docker).run("deploy").said
+        when(first + (1 << 20), "pkill -f 'sshd: .*@notty'")
+        said = given(tiny, docker).run("deploy").said
+    finally:
+        tiny.inside(f"rm -rf {HEAD} /run/cut")
     assert "Going on" in said
     _, wire, resumed = sent(said)
     assert resumed > first

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import json
 import re
@@ -11,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
+from rehost.cli import show
 from rehost.cli.show import JsonLines, Plain, clean, confirm, error_text, plan_text, summary
 from rehost.cli.terminal import Terminal
 from rehost.run.errors import Interrupted, Refused, RehostError
@@ -85,6 +87,35 @@ def test_plain(capsys: pytest.CaptureFixture[str]) -> None:
         "01:15  failed       build the image: step 7 failed (1 min 0 s)",
         "01:15  failed       1 min 15 s",
     ]
+
+
+async def shown(told: list[Event], capsys: pytest.CaptureFixture[str]) -> list[str]:
+    """What a plain display has shown once it has caught up."""
+    display = Plain()
+    for event in told:
+        display(event)
+    done = asyncio.get_running_loop().create_future()
+    asyncio.get_running_loop().call_later(2 * show.QUIET_GAP, done.set_result, None)
+    await done
+    return [line.partition("  ")[2] for line in capsys.readouterr().err.splitlines()]
+
+
+def test_plain_shows_later_what_came_too_soon(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(show, "QUIET_GAP", 0.1)
+    begin = [Event("start", "machine", "vm", {"verb": "create"})]
+    soon = [Event("progress", text, "vm") for text in ("booting", "installing")]
+    log = [Event("log", "Reading package lists", "vm")]
+    before = ["start        create machine"]
+    late = "...          create machine: installing"
+    assert asyncio.run(shown([*begin, *soon, *log], capsys)) == [*before, late]
+    # Not what something else has followed.
+    end = Event("end", "", "vm", {"result": "done", "seconds": 0.0})
+    ended = [*before, "done         create machine (0.0 s)"]
+    assert asyncio.run(shown([*begin, *soon, end], capsys)) == ended
+    looked = [Event("progress", text) for text in ("reading the cloud", "reading the machine")]
+    assert asyncio.run(shown([*looked, *begin], capsys)) == ["...          reading the cloud", *before]
 
 
 def test_plain_verbose_shows_every_line(capsys: pytest.CaptureFixture[str]) -> None:

@@ -7,12 +7,15 @@ The display for terminals, with rich, is in `terminal.py` and loaded only when o
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import json
 import os
 import re
 import shutil
 import sys
 import textwrap
+import time
 from collections.abc import Callable, Mapping
 from typing import Protocol, TextIO
 
@@ -61,7 +64,10 @@ def clean(text: str) -> str:
 
 
 class Plain:
-    """One line per event: minutes and seconds of the run, one word, and what it is about."""
+    """One line per event: minutes and seconds of the run, one word, and what it is about.
+
+    Of progress a line every few seconds. What came too soon for a line gets one when nothing has followed it.
+    """
 
     def __init__(self, *, quiet: bool = False, verbose: bool = False) -> None:
         self._quiet = quiet
@@ -69,19 +75,41 @@ class Plain:
         self._began: float | None = None
         self._titles: dict[str, str] = {}
         self._said: dict[str, float] = {}
+        self._held: dict[str, Event] = {}
 
     def __call__(self, event: Event) -> None:
+        if event.kind in ("start", "plan", "run-end"):
+            self._held.pop("", None)  # what was awaited outside of any action is over
         if self._began is None:
             self._began = event.time
         if event.kind == "start":
             self._titles[event.action] = title(str(event.data.get("verb", "")), event.text)
         word, text = self._line(event)
-        if not word or (self._quiet and word not in ("failed", "warning")):
+        if self._quiet and word not in ("failed", "warning"):
             return
+        if word:
+            self._show(event, word, text, event.time - self._began)
+        elif event.kind == "progress":
+            self._hold(event)
+
+    def _hold(self, event: Event) -> None:
+        """Shows it later, unless something else of the same action comes before."""
+        with contextlib.suppress(RuntimeError):  # without a loop nothing goes on for long
+            loop = asyncio.get_running_loop()
+            self._held[event.action] = event
+            loop.call_later(self._said[event.action] + QUIET_GAP - event.time, self._catch_up, event)
+
+    def _catch_up(self, event: Event) -> None:
+        if self._held.get(event.action) is event and self._began is not None:
+            with contextlib.suppress(ReaderGoneError):  # the next event tells
+                self._show(event, "...", event.text, time.time() - self._began)
+
+    def _show(self, event: Event, word: str, text: str, after: float) -> None:
+        self._held.pop(event.action, None)
         about = self._titles.get(event.action, event.action)
         took_only = text.startswith("(") and event.kind == "end"
         line = (" " if took_only else ": ").join(part for part in (clean(about), clean(text)) if part)
-        minutes, seconds = divmod(int(event.time - self._began), 60)
+        minutes, seconds = divmod(int(after), 60)
         write(sys.stderr, f"{minutes:02}:{seconds:02}  {word:<11}  {line}")
         self._said[event.action] = event.time
 

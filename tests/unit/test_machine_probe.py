@@ -52,7 +52,7 @@ def test_a_machine_that_serves() -> None:
     assert state.unit("caddy.service") == Unit("inactive", "dead", "masked", "success")
     assert state.unit("nobody-knows.service") == Unit()
     assert state.bootstrap == {"version": "e34722bc060be1d9", "result": "done", "step": "ready"}
-    assert state.docker_version == "20.10.24+dfsg1"
+    assert state.platform == "linux/amd64"
     (container,) = state.containers
     assert (container.name, container.app, container.release) == (f"{APP}-1", APP, 1)
     assert (container.state, container.ports) == ("running", (20000,))
@@ -91,9 +91,16 @@ def test_docker_and_caddy_absent() -> None:
     text = SERVING
     for name in ("docker", "containers", "images", "caddy"):
         text = section(text, name, "")
-    state = parse(section(text, "packages", "ca-certificates ii  20250419~deb12u2", "curl un "))
-    assert (state.docker_version, state.containers, state.images, state.caddy) == ("", (), (), None)
+    state = parse(section(text, "packages", "ca-certificates ii  20250419~deb12u2 all", "curl un  "))
+    assert (state.platform, state.containers, state.images, state.caddy) == ("", (), (), None)
     assert dict(state.packages) == {"ca-certificates": "20250419~deb12u2"}
+
+
+@pytest.mark.parametrize(
+    ("debian", "docker"), [("amd64", "linux/amd64"), ("arm64", "linux/arm64"), ("armhf", "linux/arm")]
+)
+def test_the_platform_is_named_as_docker_does(debian: str, docker: str) -> None:
+    assert parse(section(SERVING, "packages", f"curl ii  7.88.1-10 {debian}")).platform == docker
 
 
 def test_a_docker_that_answers_with_an_error_has_no_containers() -> None:
@@ -230,7 +237,7 @@ def test_the_script_where_nothing_is_installed(tmp_path: Path) -> None:
     assert state.memory > 0
     assert state.disk >= state.disk_free > 0
     assert state.cpus > 0
-    assert (dict(state.packages), state.docker_version, state.caddy, state.releases) == ({}, "", None, ())
+    assert (dict(state.packages), state.platform, state.caddy, state.releases) == ({}, "", None, ())
     assert (dict(state.units), dict(state.bootstrap), state.current, state.health) == ({}, {}, 0, None)
     assert set(state.files) == set(probe.FILES)
     assert state.os_id
@@ -266,6 +273,19 @@ esac"""
     assert state.ports == {APP: (20000, 20001), "shop": (20002, 20003)}
     assert state.caddy == {"apps": {}}
     assert state.health == Health(503, 0.25, f"body\n{MARK} live\na 7")
+
+
+def test_whether_a_drain_goes_on_is_asked_before_what_runs(tmp_path: Path) -> None:
+    """The other way round, what it stops in between looks like something that nobody stops."""
+    after = tmp_path / "rehost" / APP / "release/after"
+    after.parent.mkdir(parents=True)
+    after.touch()
+    run(
+        tmp_path,
+        systemctl=f"sleep 0.2; echo units >>{tmp_path}/order",
+        curl=f'case "$*" in *docker.sock*) echo containers >>{tmp_path}/order ;; esac',
+    )
+    assert (tmp_path / "order").read_text() == "units\ncontainers\n"
 
 
 def test_no_section_is_left_out(tmp_path: Path) -> None:

@@ -9,9 +9,9 @@ import pytest
 
 from machine_state import APP
 from rehost.machine.ssh import ScriptFailed
-from rehost.release.mend import load_routes, remove_app, stop_containers
+from rehost.release.mend import hold, load_routes, remove_app, stop_containers
 from rehost.run.errors import Refused
-from ssh_here import asynced, machine
+from ssh_here import Moved, asynced, machine
 
 RUNNING = '{"apps":{"by":"hand"}}'
 CURL = (
@@ -28,7 +28,16 @@ case "$*" in
   rm* | rmi* | stop*) [ ! -f "${0%/*}/../error" ] || { cat "${0%/*}/../error" >&2; exit 1; } ;;
 esac
 true"""
-PROGRAMS = {"curl": CURL, "docker": DOCKER}
+SYSTEMCTL = """for unit; do :; done
+cat "${0%/*}/../$unit" 2>/dev/null || echo inactive"""
+PROGRAMS = {"curl": CURL, "docker": DOCKER, "systemctl": SYSTEMCTL}
+
+
+def serves(opened: Moved, number: int, slot: str = "a") -> None:
+    """The machine as it is while that release serves."""
+    for directory in ("live", "release"):
+        (opened.home / APP / directory).mkdir(parents=True, exist_ok=True)
+    (opened.home / APP / "live" / slot).write_text(f"{number}\n")
 
 
 @asynced
@@ -64,12 +73,36 @@ async def test_routes_that_changed_meanwhile_are_left(tmp_path: Path) -> None:
 @asynced
 async def test_containers_are_stopped(tmp_path: Path) -> None:
     async with machine(tmp_path, PROGRAMS) as (opened, _):
-        await stop_containers(opened, ["a-1", "a-2"], 30)
+        serves(opened, 2)
+        serves(opened, 3, "b")  # which the proxy takes when it is there
+        await stop_containers(opened, APP, 3, ["a-1", "a-2"], 30)
         assert (tmp_path / "calls").read_text() == "docker stop -t 30 a-1 a-2\n"
         (tmp_path / "error").write_text("no such container")
         with pytest.raises(ScriptFailed) as failed:
-            await stop_containers(opened, ["a-3"], 30)
+            await stop_containers(opened, APP, 3, ["a-3"], 30)
         assert failed.value.detail == "no such container"
+
+
+@asynced
+async def test_nothing_is_stopped_or_started_once_another_release_was_made(tmp_path: Path) -> None:
+    """A plan may have waited for its yes while somebody else returned to what was to be stopped."""
+    async with machine(tmp_path, PROGRAMS) as (opened, _):
+        serves(opened, 3)
+
+        async def both(number: int) -> None:
+            with pytest.raises(Refused, match=r"another release of .* nothing was changed"):
+                await stop_containers(opened, APP, number, ["a-1"], 30)
+            with pytest.raises(Refused):
+                await hold(opened, APP, number, 5, lambda _: None)
+
+        await both(2)
+        told = tmp_path / f"rehost-{APP}-release.service"
+        for state in ("activating", "active", "deactivating"):
+            told.write_text(f"{state}\n")
+            await both(3)
+        told.unlink()
+        assert not (tmp_path / "calls").exists()
+        await hold(opened, APP, 3, 5, lambda _: None)
 
 
 @asynced

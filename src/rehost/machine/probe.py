@@ -20,11 +20,14 @@ FILES: Final = (
     "/etc/apt/apt.conf.d/20auto-upgrades",
     "/etc/systemd/journald.conf.d/rehost.conf",
     "/etc/ssh/sshd_config.d/60-rehost.conf",
+    "/etc/systemd/logind.conf.d/rehost.conf",
     "/etc/sysctl.d/90-rehost.conf",
     "/etc/systemd/system/caddy-api.service.d/rehost.conf",
     "/etc/systemd/system/docker.service.d/rehost.conf",
     "/var/lib/rehost/bootstrap/end-containers",
 )
+# Debian's names of architectures that Docker calls otherwise.
+DOCKER_NAMES: Final = {"armhf": "arm", "armel": "arm", "i386": "386", "ppc64el": "ppc64le"}
 # Labels of what is no web process.
 PARTS: Final = ("process", "job", "service")
 
@@ -87,6 +90,7 @@ class Health(NamedTuple):
 class MachineState(NamedTuple):
     """What one probe saw. Sizes in bytes. jobs: the unit files of the app's jobs, services: records, by name.
 
+    platform: what Docker there runs, as it names that ("linux/amd64"); "" when it does not answer.
     moving: how far a move of data is that is under way or was cut off, "" for none. moved: records of those made.
     """
 
@@ -106,7 +110,6 @@ class MachineState(NamedTuple):
     files: Mapping[str, bytes | None]
     units: Mapping[str, Unit]
     bootstrap: Mapping[str, str]
-    docker_version: str
     containers: tuple[Container, ...]
     images: tuple[Image, ...]
     caddy: Mapping[str, Any] | None
@@ -180,7 +183,6 @@ def parse(text: str) -> MachineState:
     size, available = parts["disk"][1].split()[-2:]  # before them the mount point, which may hold spaces
     live, current = _live(texts)
     swaps = _swaps(texts["/proc/swaps"])
-    docker = _json(parts["docker"]) or {}
     caddy_text = "\n".join(parts.get("caddy", [])).strip()
     return MachineState(
         os_id=os_release.get("ID", ""),
@@ -199,8 +201,7 @@ def parse(text: str) -> MachineState:
         files={name: _file(texts.get(name)) for name in FILES},
         units=_units(parts["units"]),
         bootstrap=_pairs(texts.get("/var/lib/rehost/bootstrap/state", []), "="),
-        docker_version=str(docker.get("Version", "")),
-        platform=f"{docker['Os']}/{docker['Arch']}" if docker else "",
+        platform=_platform(parts),
         # Where there is no curl yet, these sections don't even begin.
         containers=tuple(_container(item) for item in _json(parts.get("containers", [])) or []),
         images=_images(_json(parts.get("images", [])), _json(parts.get("tagged", []))),
@@ -288,6 +289,14 @@ def _packages(lines: list[str]) -> dict[str, str]:
         if status[1:] == "i":
             found[name] = version[0] if version else ""
     return found
+
+
+def _platform(parts: Mapping[str, list[str]]) -> str:
+    """Debian's architecture, in Docker's words. That of curl: without it nobody would have asked Docker."""
+    if "".join(parts["docker"]).strip() != "OK":
+        return ""
+    names = [line.split()[-1] for line in parts["packages"] if line.startswith("curl ")]
+    return "".join(f"linux/{DOCKER_NAMES.get(name, name)}" for name in names)
 
 
 def _units(lines: list[str]) -> dict[str, Unit]:

@@ -6,17 +6,21 @@ say() { printf '%s %s\n' "$MARK" "$1"; }
 parts=$(mktemp -d /run/rehost-probe.XXXXXX) || exit 1
 trap 'rm -r "$parts"' EXIT
 trap 'exit 1' HUP INT TERM
-{
+ask_units() {
   say units
   systemctl show -p Id,ActiveState,SubState,UnitFileState,Result docker.service caddy-api.service caddy.service \
     unattended-upgrades.service google-startup-scripts.service "rehost-$APP-build.service" \
     "rehost-$APP-release.service" "rehost-$APP-drain.service" rehost-bootstrap.service "rehost-$APP.job.*.timer"
-} >"$parts/1" &
+}
+# A drain that ends while we read would leave, in an older list of containers, one that runs and that nobody stops. So
+# where one may be under way (release.sh keeps that file meanwhile), its unit is asked for before the containers.
+if [ -f "/var/lib/rehost/$APP/release/after" ]; then ask_units >"$parts/1"; else ask_units >"$parts/1" & fi
 {
   # Docker and Caddy answer only when they are installed and running; absence is an answer too.
   docker=/run/docker.sock
   say docker
-  curl -s -m 10 --unix-socket $docker -w "\n$MARK containers\n" http://docker/version \
+  # Not its version: to tell that, Docker starts two programs.
+  curl -s -m 10 --unix-socket $docker -w "\n$MARK containers\n" http://docker/_ping \
     --next -s -m 10 --unix-socket $docker -w "\n$MARK images\n" \
     'http://docker/containers/json?all=1&filters=%7B%22label%22%3A%5B%22rehost.app%22%5D%7D' \
     --next -s -m 10 --unix-socket $docker -w "\n$MARK tagged\n" \
@@ -47,7 +51,7 @@ say disk
 df -B1 --output=target,size,avail /var/lib
 say packages
 # shellcheck disable=SC2086
-dpkg-query -W -f '${Package} ${db:Status-Abbrev} ${Version}\n' $PACKAGES 2>/dev/null
+dpkg-query -W -f '${Package} ${db:Status-Abbrev} ${Version} ${Architecture}\n' $PACKAGES 2>/dev/null
 wait
 cat "$parts"/*
 say end

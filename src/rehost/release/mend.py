@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from rehost.machine.ssh import Machine, ScriptFailed
+from rehost.release.logs import CURRENT
 from rehost.run.errors import Refused
 
 _CHANGED: Final = 75  # EX_TEMPFAIL of sysexits.h
@@ -51,21 +52,66 @@ REHOST_CONTENT
         ) from None
 
 
-async def stop_containers(machine: Machine, names: Sequence[str], grace: int) -> None:
-    """Stops containers by name; grace in seconds."""
-    await machine.run(f"docker stop -t {grace} {shlex.join(names)} >&2", what="stopping containers")
+# Keeps releases from beginning, as units.py does, and ends when one was made since the machine was read or is being
+# made: what was to be stopped may serve by now, and what was to be started may have to stay down.
+_STILL: Final = """
+home=/var/lib/rehost/{app}
+umask 077
+exec 8>>"$home/release/lock" && flock 8 || exit 1
+case $(systemctl show -p ActiveState --value rehost-{app}-release.service) in
+  inactive | failed) ;;
+  *) exit {changed} ;;
+esac
+{current}
+[ "$n" = {number} ] || exit {changed}
+"""
+
+
+async def stop_containers(machine: Machine, app: str, number: int, names: Sequence[str], grace: int) -> None:
+    """Stops containers by name. number: the release that serves. grace in seconds.
+
+    Raises Refused when another release was made since, and ScriptFailed with Docker's own words.
+    """
+    stop = f"docker stop -t {grace} {shlex.join(names)} >&2\n"
+    await _still(machine, app, number, stop, "stopping containers")
 
 
 async def hold(machine: Machine, app: str, number: int, grace: int, say: Callable[[str], None]) -> None:
-    """Starts what should work beside a release and does not. grace in seconds. Raises ScriptFailed with the reason."""
-    here = Path(__file__).parent
-    head = f"APP={app} GRACE={grace}\nhome=/var/lib/rehost/{app}\numask 077\n"
+    """Starts what should work beside a release and does not. grace in seconds.
+
+    Raises Refused when another release was made since, and ScriptFailed with the reason.
+    """
+    parameters = f"APP={app} GRACE={grace}\n"
     call = f'beside_hold {number} || {{ printf "%s\\n" "$beside_why" >&2; exit 1; }}\n'
 
     def line(text: str) -> None:
         say(text.partition(" ")[2])
 
-    await machine.stream(head + (here / "beside.sh").read_text() + call, line, what="starting the processes")
+    script = parameters + Path(__file__).with_name("beside.sh").read_text() + call
+    await _still(machine, app, number, script, "starting the processes", line)
+
+
+async def _still(
+    machine: Machine,
+    app: str,
+    number: int,
+    script: str,
+    what: str,
+    line: Callable[[str], None] = lambda _: None,
+) -> None:
+    """Runs it while release `number` serves and none is made."""
+    current = CURRENT.format(app=app, otherwise=f"exit {_CHANGED}")
+    head = _STILL.format(app=app, number=number, changed=_CHANGED, current=current)
+    try:
+        await machine.stream(head + script, line, what=what)
+    except ScriptFailed as failed:
+        if failed.status != _CHANGED:
+            raise
+        raise Refused(
+            f"another release of {app} was made since the machine was read; nothing was changed by this step.",
+            where=machine.label,
+            cure="Run the same command again: it looks at the machine anew.",
+        ) from None
 
 
 async def remove_app(machine: Machine, app: str, config: Mapping[str, Any] | None, read: str) -> None:

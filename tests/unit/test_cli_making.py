@@ -13,14 +13,14 @@ import pytest
 
 from machine_state import APP, fresh, image, serving
 from project_here import ENV, TOML, make
-from rehost.cli import doing, making, show
+from rehost.cli import doing, making, show, visit
 from rehost.cli.session import Options, Session
 from rehost.cli.site import Site
 from rehost.cloud.model import Desired, Instance, Observed
 from rehost.machine import bootstrap
 from rehost.machine.probe import Health, MachineState
 from rehost.project import config
-from rehost.release import decide
+from rehost.release import decide, hooks, ship
 from rehost.release.container import fingerprints
 from rehost.run.errors import RehostError, UsageError
 from rehost.run.events import Event
@@ -55,6 +55,26 @@ def test_values_are_masked_from_then_on(project: config.Project) -> None:
     values = making.read_values(run, project)
     assert values == {"PORT": Secret("8080"), "SECRET_KEY": Secret("hunter2 hunter2"), "OTHER": Secret("1")}
     assert run.bus.scrubber.scrub("says hunter2 hunter2") == "says ***"
+
+
+def test_other_code_than_was_sent_last_is_expected(project: config.Project) -> None:
+    def expected(given: making.Wanted) -> tuple[str, str]:
+        ahead = visit.Ahead()
+        making.expect(ahead, given)
+        return ahead.app, ahead.begin
+
+    now, none = wanted(project), ("", "")
+    assert expected(now) == none  # nothing was ever sent: it may be there
+    visit.note_sent(project.directory, now.context.digest)
+    assert expected(now) == none
+    visit.note_sent(project.directory, "sha256:other")
+    app, script = expected(now)
+    assert app == project.app
+    assert script == ship.script(ship.wanted(now.context), f"/var/lib/rehost/{app}/context", doing.whoami())
+    for build in (project.build._replace(on="here"), project.build._replace(image="redis:7")):
+        assert expected(now._replace(project=project._replace(build=build))) == none
+    (project.directory / hooks.FOLDER).mkdir(parents=True)
+    assert expected(now) == none  # a hook may take its time, and nobody else could send meanwhile
 
 
 def test_a_required_variable_that_is_missing(project: config.Project) -> None:

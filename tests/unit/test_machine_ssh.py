@@ -6,7 +6,7 @@ import asyncio
 import os
 import signal
 import subprocess
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from rehost.machine.ssh import Machine, MachineError, ScriptFailed, Unreachable, connect
+from rehost.machine.ssh import Channel, Machine, MachineError, ScriptFailed, Unreachable, connect
 from ssh_here import USER, Server, asynced, key, key_file, machine, public, serving
 
 
@@ -381,6 +381,46 @@ async def test_a_connection_that_is_cut_in_the_middle(tmp_path: Path) -> None:
             with pytest.raises(MachineError) as broken:
                 await next_one
             assert broken.value.retryable
+
+
+@asynced
+async def test_a_script_is_begun_before_it_is_opened(tmp_path: Path) -> None:
+    ran = tmp_path / "ran"
+    async with machine(tmp_path) as (opened, _):
+
+        def talk(word: str) -> str:
+            return f"echo {word} >>{ran}; cat; echo end"
+
+        opened.begin(talk("first"))
+        opened.begin(talk("nobody comes for it"))
+        await until(lambda: ran.exists() and len(ran.read_text().splitlines()) == 2, "both run")
+        channel = await opened.open(talk("first"))
+        await channel.write(b"said\n")
+        await channel.eof()
+        assert b"".join([part async for part in parts(channel)]) == b"said\nend\n"
+        assert await channel.finish() == (0, b"")
+        assert opened.execs == 1
+        # One that has ended before anybody spoke with it is run again.
+        failing = f"echo again >>{ran}; exit 3"
+        opened.begin(failing)
+        await until(lambda: ran.read_text().count("again") == 1, "it runs")
+        task = opened._begun[failing]
+        await until(lambda: task.done() and task.result().exit_status is not None, "it has ended")
+        assert (await (await opened.open(failing)).finish())[0] == 3
+        assert ran.read_text().count("again") == 2
+
+
+async def parts(channel: Channel) -> AsyncIterator[bytes]:
+    while part := await channel.read(100):
+        yield part
+
+
+async def until(true: Callable[[], object], what: str) -> None:
+    for _ in range(2000):
+        if true():
+            return
+        await asyncio.sleep(0.01)
+    pytest.fail(f"not within 20 s: {what}")
 
 
 @asynced

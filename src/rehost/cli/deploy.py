@@ -17,7 +17,8 @@ async def command(session: Session, yes: bool) -> int:
     """
     from rehost.cli import visit
 
-    arriving = await visit.start(session.directory)
+    ahead = visit.Ahead()
+    arriving = await visit.start(session.directory, ahead)
     from rehost.cli import making
     from rehost.cli.site import site
     from rehost.machine import bootstrap
@@ -27,6 +28,7 @@ async def command(session: Session, yes: bool) -> int:
 
     project = config.load(session.directory)
     wanted = await making.read_wanted(session, project)
+    making.expect(ahead, wanted)
     async with site(project, arriving) as here:
         session.progress("reading the machine")
         await here.reach_only()

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import getpass
 import socket
 import subprocess
 import time
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Final
 
-from rehost.cli import hooking, imaging, reaching, serving
+from rehost.cli import hooking, imaging, reaching, serving, visit
 from rehost.cli.making import (
     CONNECT,
     Wanted,
@@ -104,19 +104,12 @@ def machine_doers(here: Site, wanted: Wanted) -> dict[str, Doer]:
     app = wanted.project.app
     image = ""
 
+    # Asked for early where there is something to send: git looks at the files meanwhile.
+    code = functools.cache(lambda: asyncio.create_task(asyncio.to_thread(revision, wanted.project.directory)))
+
     async def send(doing: Doing) -> None:
-        machine = await here.connect(doing.progress)
-        await _room(here, doing, prune.BUILD_DISK)
-        machine.ahead(2)  # of the build and the release
-        sent = await ship.ship(
-            machine,
-            wanted.context,
-            build.root_of(app),
-            holder=whoami(),
-            progress=lambda done, total: doing.progress(f"{done >> 10} of {total >> 10} kB"),
-            waiting=doing.progress,
-        )
-        doing.note(f"{sent.files_sent} of {sent.total_files} files sent, {sent.bytes_sent} bytes on the wire")
+        code()
+        await _send(here, wanted, doing)
 
     async def construct(doing: Doing) -> None:
         nonlocal image
@@ -155,7 +148,7 @@ def machine_doers(here: Site, wanted: Wanted) -> dict[str, Doer]:
         number = decide.next_number(state)
         use = image or decide.built_image(state, desired.context)
         await _room(here, doing, prune.RELEASE_DISK, use)
-        prepare_it = switch.prepare_script(desired, state, number, use, revision(wanted.project.directory))
+        prepare_it = switch.prepare_script(desired, state, number, use, await code())
         seen = await switch.switch(
             machine,
             replace(switch.order_for(desired, state, number, use), by=whoami()),
@@ -176,8 +169,9 @@ def machine_doers(here: Site, wanted: Wanted) -> dict[str, Doer]:
 
     async def tidy(doing: Doing) -> None:
         machine = await here.connect(doing.progress)
-        names = decide.leftovers(state_of(here), app)
-        await mend.stop_containers(machine, names, wanted.project.run.stop_grace)
+        state = state_of(here)
+        names, grace = decide.leftovers(state, app), wanted.project.run.stop_grace
+        await mend.stop_containers(machine, app, state.current, names, grace)
 
     async def hold(doing: Doing) -> None:
         machine = await here.connect(doing.progress)
@@ -185,19 +179,36 @@ def machine_doers(here: Site, wanted: Wanted) -> dict[str, Doer]:
         await mend.hold(machine, app, state_of(here).current, run.stop_grace, doing.progress)
 
     return {
-        bootstrap.ACTION: partial(_bootstrap, here),
-        decide.SETTLE: partial(_settle_move, here),
+        bootstrap.ACTION: functools.partial(_bootstrap, here),
+        decide.SETTLE: functools.partial(_settle_move, here),
         decide.SHIP: send,
         decide.BUILD: construct,
         decide.SEND: send_image,
         decide.PULL: pull,
-        decide.RELEASE: partial(_with_ports, here, release),
+        decide.RELEASE: functools.partial(_with_ports, here, release),
         decide.ROUTES: routes,
         decide.TIDY: tidy,
-        reaching.PROVE: partial(reaching.prove, here, wanted),
+        reaching.PROVE: functools.partial(reaching.prove, here, wanted),
         decide.HOLD: hold,
         **serving.doers(here, wanted),
     }
+
+
+async def _send(here: Site, wanted: Wanted, doing: Doing) -> None:
+    """Brings the build context onto the machine."""
+    machine = await here.connect(doing.progress)
+    await _room(here, doing, prune.BUILD_DISK)
+    machine.ahead(2)  # of the build and the release
+    sent = await ship.ship(
+        machine,
+        wanted.context,
+        build.root_of(wanted.project.app),
+        holder=whoami(),
+        progress=lambda done, total: doing.progress(f"{done >> 10} of {total >> 10} kB"),
+        waiting=doing.progress,
+    )
+    visit.note_sent(wanted.project.directory, wanted.context.digest)
+    doing.note(f"{sent.files_sent} of {sent.total_files} files sent, {sent.bytes_sent} bytes on the wire")
 
 
 async def _settle_move(here: Site, doing: Doing) -> None:

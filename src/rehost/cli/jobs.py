@@ -36,7 +36,7 @@ async def list_(session: Session) -> int:
     """List the jobs: schedule, next run, and the last runs. Ends with 1 when the last run of a job was not good."""
     from rehost.cli import visit
 
-    arriving = await visit.start(session.directory, look=False, more=1)
+    arriving = await visit.start(session.directory, visit.Ahead(1), look=False)
     from rehost.cli.site import site
     from rehost.project import config
     from rehost.release import runs
@@ -72,7 +72,7 @@ async def run_(session: Session, name: str) -> int:
     """
     from rehost.cli import visit
 
-    arriving = await visit.start(session.directory, look=False, more=1)
+    arriving = await visit.start(session.directory, visit.Ahead(1), look=False)
     from rehost.cli import making
     from rehost.cli.doing import whoami
     from rehost.cli.site import site
@@ -109,7 +109,7 @@ async def log_(session: Session, name: str, run: int | None) -> None:
     """Show what RUN of job NAME wrote, or its last run; the last megabyte of it. Values of secrets are masked."""
     from rehost.cli import visit
 
-    arriving = await visit.start(session.directory, look=False, more=1)
+    arriving = await visit.start(session.directory, visit.Ahead(1), look=False)
     from rehost.cli import making
     from rehost.cli.site import site
     from rehost.project import config

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from rehost.cli import visit
 from rehost.cli.session import Session
 from rehost.cli.site import Site
 from rehost.cloud import plan as cloud_plan
@@ -15,7 +16,7 @@ from rehost.machine import bootstrap, units
 from rehost.machine.probe import MachineState
 from rehost.project import dotenv, platform
 from rehost.project.config import Project
-from rehost.release import context, decide
+from rehost.release import context, decide, hooks
 from rehost.release.container import Settings, environment
 from rehost.release.jobs import Job
 from rehost.release.processes import Process
@@ -118,13 +119,24 @@ def services_of(project: Project, values: Mapping[str, Secret]) -> dict[str, Ser
 
 async def read_wanted(session: Session, project: Project) -> Wanted:
     """Reads env files and build context. Raises UsageError or Refused before anything is touched."""
-    if (project.directory / ".rehost/hooks").exists():
-        from rehost.release import hooks  # most projects have none
-
-        hooks.find(project.directory)  # one that cannot be run is told before anything is touched
+    hooks.find(project.directory)  # one that cannot be run is told before anything is touched
     values = read_values(session, project)
     read = await asyncio.to_thread(read_context, project)
     return Wanted(project, with_platform(project, values, read), read, read_files(session, project, read))
+
+
+def expect(ahead: visit.Ahead, wanted: Wanted) -> None:
+    """Other code than was sent last from here is taken in by the machine, which can begin while it is probed."""
+    project = wanted.project
+    if project.build.image or project.build.on == "here" or (project.directory / hooks.FOLDER).exists():
+        return
+    if visit.sent_before(project.directory, wanted.context.digest):
+        return
+    from rehost.cli import doing  # there is something to do
+    from rehost.release import build, ship
+
+    ahead.app = project.app
+    ahead.begin = ship.script(ship.wanted(wanted.context), build.root_of(project.app), doing.whoami())
 
 
 def read_files(session: Session, project: Project, read: context.Context) -> Mapping[str, Secret]:

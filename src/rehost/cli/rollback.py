@@ -19,7 +19,7 @@ async def command(session: Session, release: int | None) -> int:
     """
     from rehost.cli import visit
 
-    arriving = await visit.start(session.directory, more=1)
+    arriving = await visit.start(session.directory, visit.Ahead(1))
     from rehost.cli import doing, hooking, making
     from rehost.cli.site import site
     from rehost.project import config

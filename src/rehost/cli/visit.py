@@ -21,6 +21,7 @@ from rehost.machine.ssh import Machine, connect
 from rehost.run.errors import RehostError
 
 CACHE = "cache/reach.json"
+SENT = "cache/sent"
 
 
 class Remembered(NamedTuple):
@@ -33,6 +34,18 @@ class Remembered(NamedTuple):
     instance_id: str
     health: str
     host: str
+
+
+@dataclass(slots=True)
+class Ahead:
+    """What is sure to come after the probe. It may be found out while the machine is being reached.
+
+    scripts: how many. begin: one that is opened, of this app.
+    """
+
+    scripts: int = 0
+    begin: str = ""
+    app: str = ""
 
 
 @dataclass(slots=True)
@@ -55,19 +68,36 @@ def recall(directory: Path) -> Remembered | None:
 
 def remember(directory: Path, where: Remembered) -> None:
     """Notes it for the next run."""
-    if where == recall(directory):
-        return
-    file = directory / ".rehost" / CACHE
+    if where != recall(directory):
+        _keep(directory, CACHE, json.dumps(where._asdict()))
+
+
+def _keep(directory: Path, name: str, text: str) -> None:
+    """Writes a file of the cache, whole or not at all."""
+    file = directory / ".rehost" / name
     file.parent.mkdir(parents=True, exist_ok=True)
     draft = file.with_suffix(f".{os.getpid()}")
-    draft.write_text(json.dumps(where._asdict()))
+    draft.write_text(text)
     draft.replace(file)
 
 
-async def visit(directory: Path, *, look: bool = True, more: int = 0) -> Visit | None:
+def sent_before(directory: Path, digest: str) -> bool:
+    """Whether the build context of that digest is the one that was sent last from here; also when none ever was."""
+    try:
+        return (directory / ".rehost" / SENT).read_text() == digest
+    except (OSError, ValueError):
+        return True
+
+
+def note_sent(directory: Path, digest: str) -> None:
+    """Notes which build context the machine has from here. A cache: a wrong one costs a round trip."""
+    _keep(directory, SENT, digest)
+
+
+async def visit(directory: Path, ahead: Ahead | None = None, *, look: bool = True) -> Visit | None:
     """Connects to where the machine was and probes it. None when nothing is remembered or it leads nowhere.
 
-    look: False for a connection alone. more: how many scripts are sure to come after the probe.
+    look: False for a connection alone.
 
     No error: the cloud's answer decides what a failure means, and then the machine is asked again, aloud.
     """
@@ -85,7 +115,10 @@ async def visit(directory: Path, *, look: bool = True, more: int = 0) -> Visit |
     except RehostError:
         return None
     try:
-        machine.ahead(more)
+        if ahead is not None:
+            machine.ahead(ahead.scripts)
+            if ahead.begin and ahead.app == where.app:
+                machine.begin(ahead.begin)
         state = await probe(machine, where.app, where.health, where.host) if look else None
         return Visit(where, machine, state)
     except RehostError:
@@ -96,11 +129,13 @@ async def visit(directory: Path, *, look: bool = True, more: int = 0) -> Visit |
         raise
 
 
-async def start(directory: Path, *, look: bool = True, more: int = 0) -> asyncio.Task[Visit | None]:
-    """Sets out, and loads the other modules while the machine answers. look, more: as `visit`."""
+async def start(
+    directory: Path, ahead: Ahead | None = None, *, look: bool = True
+) -> asyncio.Task[Visit | None]:
+    """Sets out, and loads the other modules while the machine answers. See `visit`."""
     # Python lets the loading thread keep the interpreter for 5 ms each time: the connection, which needs it for a
     # moment at each of its dozen round trips, would take twice as long.
     sys.setswitchinterval(0.0005)
-    task = asyncio.create_task(visit(directory, look=look, more=more))
+    task = asyncio.create_task(visit(directory, ahead, look=look))
     await asyncio.to_thread(import_module, "rehost.cli.making")
     return task

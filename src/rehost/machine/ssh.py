@@ -129,6 +129,7 @@ class Machine:
         self.label = label
         self.execs = 0
         self._spare: list[asyncio.Task[asyncssh.SSHClientProcess[bytes]]] = []
+        self._begun: dict[str, asyncio.Task[asyncssh.SSHClientProcess[bytes]]] = {}
 
     @property
     def peer(self) -> str:
@@ -213,14 +214,26 @@ class Machine:
 
         root: as root; else as the ssh user is, where there is no sudo.
         """
+        self.execs += 1
+        begun = self._begun.pop(script, None) if root else None
+        try:
+            process = await (begun or self._start(script, root=root))
+            if begun and process.exit_status is not None:
+                # It has ended before anybody spoke with it: what was in its way may be gone.
+                process = await self._start(script, root=root)
+            return Channel(process)
+        except (asyncssh.Error, OSError) as broken:
+            raise self._broken(broken) from broken
+
+    def begin(self, script: str) -> None:
+        """Starts a script as root that is about to be opened, while something else is under way."""
+        self._begun[script] = asyncio.create_task(self._start(script, root=True))
+
+    async def _start(self, script: str, *, root: bool) -> asyncssh.SSHClientProcess[bytes]:
         command = f"sh -c {shlex.quote(script)}"
         if root:
             command = AS_ROOT.format(command=command)
-        self.execs += 1
-        try:
-            return Channel(await self._connection.create_process(command, encoding=None))
-        except (asyncssh.Error, OSError) as broken:
-            raise self._broken(broken) from broken
+        return await self._connection.create_process(command, encoding=None)
 
     async def tcp(self, host: str, port: int) -> Tcp:
         """A connection that the machine itself opens, by its own resolver and address (RFC 4254, section 7.2).
@@ -279,14 +292,18 @@ class Machine:
 
     def abort(self) -> None:
         """Hangs up at once."""
-        for spare in self._spare:
-            spare.cancel()
+        self._drop()
         self._connection.abort()
 
+    def _drop(self) -> list[asyncio.Task[asyncssh.SSHClientProcess[bytes]]]:
+        """Those that nobody came for."""
+        unused = [*self._spare, *self._begun.values()]
+        for each in unused:
+            each.cancel()
+        return unused
+
     async def close(self) -> None:
-        for spare in self._spare:
-            spare.cancel()
-        await asyncio.gather(*self._spare, return_exceptions=True)
+        await asyncio.gather(*self._drop(), return_exceptions=True)
         self._connection.close()
         await self._connection.wait_closed()
 

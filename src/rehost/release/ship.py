@@ -144,6 +144,12 @@ def delta(have: Mapping[bytes, Item], want: Mapping[bytes, Item]) -> Delta:
     return Delta(tuple(remove), tuple(mkdir), tuple(sorted(chmod)), tuple(send))
 
 
+def script(want: Mapping[bytes, Item], root: str, holder: str) -> str:
+    """What `ship` runs on the machine. Until it is told what to do it changes nothing."""
+    arguments = shlex.join(("set", "--", root, fingerprint(want), " ".join(holder.split())))
+    return f"{arguments}\n{Path(__file__).with_name('ship.sh').read_text('utf-8')}"
+
+
 async def ship(
     machine: Machine,
     context: Context,
@@ -162,10 +168,7 @@ async def ship(
     neighbours `root.lock` and `root.ship` is touched, and the next ship puts it right.
     """
     want = wanted(context)
-    expected = fingerprint(want)
-    arguments = shlex.join(("set", "--", root, expected, " ".join(holder.split())))
-    script = Path(__file__).with_name("ship.sh").read_text("utf-8")
-    channel = await machine.open(f"{arguments}\n{script}")
+    channel = await machine.open(script(want, root, holder))
     try:
         return await _converse(channel, context, want, progress=progress, waiting=waiting)
     finally:

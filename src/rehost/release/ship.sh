@@ -58,14 +58,14 @@ if [ "$sum" = "$wanted" ]; then
     echo same
     exit
 fi
-# A build looks here whether what lies in the directory is what it is meant to build.
-rm -f "$root.shipped"
 gzip -1 "$work/list"
 printf 'have %s\n' "$(wc -c <"$work/list.gz")"
 cat "$work/list.gz"
 
 whole=no
 while read -r what first second; do
+    # A build looks here whether what lies in the directory is what it is meant to build.
+    if [ -e "$root.shipped" ]; then rm "$root.shipped"; fi
     case $what in
     remove)
         names "$first"

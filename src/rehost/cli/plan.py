@@ -26,7 +26,7 @@ async def command(session: Session) -> None:
     project = config.load(session.directory)
     wanted = await making.read_wanted(session, project)
     async with site(project, arriving) as here:
-        session.progress("reading the cloud and the machine")
+        session.progress(f"reading {here.places}")
         await here.look()
         wanted = await making.resolved(session, here, wanted)
         plan = making.whole_plan(here, wanted)

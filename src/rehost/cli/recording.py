@@ -20,7 +20,7 @@ async def final_state(session: Session, project: Project) -> dict[str, Json]:
     making.learn_secrets(session, project)
     try:
         async with site(project) as here:
-            session.progress("reading the cloud and the machine")
+            session.progress(f"reading {here.places}")
             await here.look()
             seen, instance = here.state, here.observed.instance if here.observed else None
             if instance is not None:

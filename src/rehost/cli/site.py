@@ -81,6 +81,11 @@ class Site:
             if found is not None and found.status == "RUNNING":
                 await self._meet()
 
+    @property
+    def places(self) -> str:
+        """What `look` reads, for people."""
+        return "the machine" if self.client is None else "the cloud and the machine"
+
     async def find_out(self, progress: Progress = lambda _text: None) -> None:
         """Where the machine is: as remembered, else as the cloud says. Connects to nothing."""
         if self.client is None or self.cloud is None:

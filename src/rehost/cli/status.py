@@ -31,7 +31,7 @@ async def command(session: Session) -> int:
 
     project = config.load(session.directory)
     async with site(project, arriving) as here:
-        session.progress("reading the cloud and the machine")
+        session.progress(f"reading {here.places}")
         await here.look()
         state = here.state
         instance = here.observed.instance if here.observed else None

@@ -26,7 +26,7 @@ async def command(session: Session, yes: bool) -> int:
     project = config.load(session.directory)
     wanted = await making.read_wanted(session, project)
     async with site(project, arriving) as here:
-        session.progress("reading the cloud and the machine")
+        session.progress(f"reading {here.places}")
         await here.look()
         await making.settle(session, here)
         wanted = await making.resolved(session, here, wanted)

@@ -142,6 +142,21 @@ async def test_a_second_one_attaches_and_prepares_nothing(tmp_path: Path) -> Non
 
 
 @asynced
+async def test_work_that_is_over_is_not_attached_to(tmp_path: Path) -> None:
+    """systemd may take its time to see that a unit's last process is gone."""
+    late = tmp_path / "units/late"
+    said = (
+        'late=${0%/*}/../units/late\nif [ -s "$late" ]; then head -n 1 "$late"; sed -i 1d "$late"; exit; fi\n'
+    )
+    programs = {**systemd_fake.PROGRAMS, "systemctl": said + systemd_fake.PROGRAMS["systemctl"]}
+    async with machine(tmp_path, programs) as (opened, _):
+        assert await ended(opened, work("echo a")) == (Ended(0, None), ["a"])
+        late.write_text("active\ndeactivating\ndeactivating\n")
+        assert await ended(opened, work("echo b")) == (Ended(0, None), ["b"])
+        assert late.read_text() == ""
+
+
+@asynced
 async def test_a_unit_that_is_killed_has_no_result(tmp_path: Path) -> None:
     async with machine(tmp_path, systemd_fake.PROGRAMS) as (opened, _):
         began = asyncio.Event()

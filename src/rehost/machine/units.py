@@ -26,40 +26,48 @@ _START: Final = """
 umask 077
 full() {{ [ "$(df -k --output=avail "$dir" | tail -n 1)" -lt 1024 ]; }}
 # The proxy looks into directories beside it: what is above must let it pass.
-(umask 022 && mkdir -p "${{dir%/*}}") && mkdir -p "$dir" || exit 74
+[ -d "$dir" ] || {{ (umask 022 && mkdir -p "${{dir%/*}}") && mkdir -p "$dir"; }} || exit 74
 exec 8>"$dir/lock"
 flock 8
-case $(systemctl show -p ActiveState --value "$unit") in
-  active | activating | deactivating | reloading) echo "{attached}$(cat "$dir/tag" 2>/dev/null)" ;;
-  *)
-    # Whoever still reads how the work before this ended may finish; one that hangs is not waited for.
-    exec 7>>"$dir/readers"
-    flock -w 5 7 || :
+# Work that has its result is over; systemd may still be tidying up.
+tries=0
+while
+  state=$(systemctl show -p ActiveState --value "$unit")
+  case $state in active | activating | deactivating | reloading) busy=yes ;; *) busy='' ;; esac
+  [ -n "$busy" ] && [ -f "$dir/result" ] && [ "$tries" -lt 500 ]
+do
+  tries=$((tries + 1))
+  sleep 0.02
+done
+if [ -n "$busy" ]; then
+  echo "{attached}$(cat "$dir/tag" 2>/dev/null)"
+else
+  # Whoever still reads how the work before this ended may finish; one that hangs is not waited for.
+  exec 7>>"$dir/readers"
+  flock -w 5 7 || :
 {prepare}
-    base64 -d <<'{end}' | gzip -d >"$dir/script" || exit 74
+  base64 -d <<'{end}' | gzip -d >"$dir/script" || exit 74
 {script}
 {end}
-    rm -f "$dir/result"
-    : >"$dir/log"
-    printf '%s\\n' "$tag" | cat >"$dir/tag" || exit 74
-    systemctl reset-failed "$unit" 2>/dev/null || :
-    systemd-run --quiet --collect --unit="$unit" --description="$about" \\
-      -p StandardOutput="append:$dir/log" -p StandardError="append:$dir/log" -p UMask=0077 {properties} \\
-      /bin/sh -c 'sh "$0/script"; echo $? >"$0/result.new"; mv "$0/result.new" "$0/result"' "$dir" 7>&- 8>&- || exit 70
-    ;;
-esac
+  rm -f "$dir/result"
+  : >"$dir/log"
+  printf '%s\\n' "$tag" | cat >"$dir/tag" || exit 74
+  systemd-run --quiet --collect --unit="$unit" --description="$about" \\
+    -p StandardOutput="append:$dir/log" -p StandardError="append:$dir/log" -p UMask=0077 {properties} \\
+    /bin/sh -c 'sh "$0/script"; echo $? >"$0/result.new"; mv "$0/result.new" "$0/result"' "$dir" 7>&- 8>&- || exit 70
+fi
 """
 
 # A subshell: its `exit` ends the preparation alone.
-_PREPARE: Final = """    (
+_PREPARE: Final = """  (
 {prepare}
-    )
-    prepared=$?
-    if [ "$prepared" != 0 ]; then
-      if full; then echo '{full}'; fi
-      echo "{mark}$prepared"
-      exit 0
-    fi
+  )
+  prepared=$?
+  if [ "$prepared" != 0 ]; then
+    if full; then echo '{full}'; fi
+    echo "{mark}$prepared"
+    exit 0
+  fi
 """
 
 _FOLLOW: Final = """
@@ -67,16 +75,11 @@ exec 7>>"$dir/readers"
 flock -s 7
 exec 8>&-
 pid=$(systemctl show -p MainPID --value "$unit")
-if [ "${{pid:-0}}" = 0 ]; then cat "$dir/log"; else tail -n +1 -s 0.02 -f --pid="$pid" "$dir/log"; fi
-# The unit's shell writes the result after its script; systemd may still be tidying up.
-tries=0
-while [ "$(systemctl show -p ActiveState --value "$unit")" = deactivating ] && [ "$tries" -lt 500 ]; do
-  tries=$((tries + 1))
-  sleep 0.02
-done
+if [ "${{pid:-0}}" = 0 ]; then cat "$dir/log"; else tail -n +1 -s 0.005 -f --pid="$pid" "$dir/log"; fi
 # The log may end in the middle of a line; the mark begins one.
 if [ -s "$dir/log" ] && [ "$(tail -c 1 "$dir/log" | wc -l)" = 0 ]; then echo; fi
-result=$(cat "$dir/result" 2>/dev/null)
+result=
+if [ -f "$dir/result" ]; then read -r result <"$dir/result"; fi
 if [ "$result" != 0 ] && [ "$(df -k --output=avail "$dir" | tail -n 1)" -lt 1024 ]; then echo '{full}'; fi
 echo "{result}${{result:-lost}}"
 """

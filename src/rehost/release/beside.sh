@@ -91,11 +91,16 @@ beside_ready() { beside_make "$1" || fail "$beside_why"; }
 
 # beside_take_over OLD N: a status other than 0, and $beside_why, when N's workers do not stay up.
 beside_take_over() {
-  stopping=
-  workers=$(running) || { # of containers.sh
-    beside_why='Docker does not answer'
-    return 1
-  }
+  workers='' stopping=
+  # Where no release has workers, Docker need not be asked which of them run.
+  for worker in "$home"/releases/*/process.*.json; do
+    [ -f "$worker" ] || break
+    workers=$(running) || { # of containers.sh
+      beside_why='Docker does not answer'
+      return 1
+    }
+    break
+  done
   for worker in $workers; do
     case $worker in "$APP-$2".*) ;; "$APP"-*.*) stopping="$stopping $worker" ;; esac
   done

@@ -7,7 +7,10 @@ newline='
 '
 
 # say WORD TEXT: one line. Not by echo, which would take what an app says for escapes.
-say() { printf '%s %s\n' "$1" "$(printf '%s' "$2" | tr '\n' ' ')"; }
+say() {
+  case $2 in *"$newline"*) set -- "$1" "$(printf '%s' "$2" | tr '\n' ' ')" ;; esac
+  printf '%s %s\n' "$1" "$2"
+}
 now() { date +%s; }
 
 # mark NUMBER STATE: what became of a release. One that is not kept any more has no state.
@@ -67,9 +70,9 @@ look() {
       field ExitCode && status=$field
       field OOMKilled && oom=$field
       field RestartCount && restarts=$field
-      # {"8080/tcp":[{"HostIp":"127.0.0.1","HostPort":"20000"}]}
-      policy=$(printf '%s' "$said" | sed -n 's/.*"RestartPolicy":{"Name":"\([a-z-]*\)".*/\1/p')
-      bound=$(printf '%s' "$said" | sed -n 's/.*"PortBindings":{[^}]*"HostPort":"\([0-9]*\)".*/\1/p')
+      quoted '"RestartPolicy":{"Name":"' && policy=$quoted
+      # "PortBindings":{"8080/tcp":[{"HostIp":"127.0.0.1","HostPort":"20000"}]}
+      quoted '"HostPort":"' && bound=$quoted
       ;;
     *) is=away ;;
   esac
@@ -79,13 +82,30 @@ field() {
   field=${said#*"\"$1\":"}
   field=${field%%[,\}]*}
 }
+# quoted TEXT: sets $quoted to what follows it in what Docker said, up to the next quotation mark; "" when it is not
+# there. Nothing that a person named looks like a key: within a value, JSON writes each quotation mark as \".
+quoted() {
+  quoted=''
+  case $said in
+    *"$1"*)
+      quoted=${said#*"$1"}
+      quoted=${quoted%%\"*}
+      ;;
+  esac
+}
 # running: the containers of the app's releases that run. Those of workers, jobs and before_release have a dot in their
 # names. What somebody runs by hand from the app's image has the label of the app, by the image, and of no release.
 # A status other than 0: Docker does not say.
 running() {
   docker_api GET "/containers/json?filters=%7B%22label%22%3A%5B%22rehost.app%3D$APP%22%2C%22rehost.release%22%5D%7D"
   [ "$code" = 200 ] || return 1
-  printf '%s' "$said" | grep -o '"Names":\["/[^",]*"' | sed 's/.*"\/\(.*\)"/\1/'
+  while
+    quoted '"Names":["/'
+    [ -n "$quoted" ]
+  do
+    echo "$quoted"
+    said=${said#*'"Names":["/'}
+  done
 }
 
 # open_requests PORT: how many connections the proxy holds to it. It keeps none without a request.

@@ -334,11 +334,11 @@ beside_ready "$N"
 # The switch. The proxy looks for file b at each request, and takes slot b when it is there, else slot a. So one
 # rename (to b) or one removal (to a) moves the traffic; the file's content is the record of which release it is.
 echo "@step switching the traffic to release $N"
-mkdir -p "$live"
-chmod 755 "${home%/*}" "$home" "$live"
+umask 022 # the proxy is a user without rights
+[ -d "$live" ] || mkdir -p "$live"
 # A full disk takes no byte, but gives an empty file.
 printf '%s\n' "$N" >"$live/.next" || fail "$live/.next could not be written: is the machine's disk full?"
-chmod 644 "$live/.next"
+umask 077
 if [ "$serving" = b ]; then ln -f "$live/b" "$live/.back"; fi
 if [ "$SLOT" = b ]; then
   mv "$live/.next" "$live/b"

@@ -39,6 +39,9 @@ TEXTS: Final = {
     "/etc/systemd/journald.conf.d/rehost.conf": "[Journal]\nStorage=persistent\nSystemMaxUse=200M",
     # A laptop that vanished lets go of its locks within a minute.
     "/etc/ssh/sshd_config.d/60-rehost.conf": "ClientAliveInterval 15\nClientAliveCountMax 4",
+    # At a user's first login systemd starts programs of its own for that user, which takes longer than most of what
+    # rehost asks of a machine, and ends them 10 s after the last logout. So who works there is let in at once.
+    "/etc/systemd/logind.conf.d/rehost.conf": "[Login]\nUserStopDelaySec=15min",
     # Swap is for the build's peak, not for the serving app. When Caddy is given new routes it closes a listening socket
     # beside which the next one is open already: who waits in the old one's queue goes over, instead of being reset.
     "/etc/sysctl.d/90-rehost.conf": "vm.swappiness = 10\nnet.ipv4.tcp_migrate_req = 1",
@@ -98,6 +101,7 @@ def _script(daemon: str, *, keep_daemon: bool) -> str:
         "UPGRADES": TEXTS["/etc/apt/apt.conf.d/20auto-upgrades"],
         "JOURNALD": TEXTS["/etc/systemd/journald.conf.d/rehost.conf"],
         "SSHD": TEXTS["/etc/ssh/sshd_config.d/60-rehost.conf"],
+        "LOGIND": TEXTS["/etc/systemd/logind.conf.d/rehost.conf"],
         "SYSCTL": TEXTS["/etc/sysctl.d/90-rehost.conf"],
         "CADDY": TEXTS["/etc/systemd/system/caddy-api.service.d/rehost.conf"],
         "ENDS": TEXTS[ENDS_FILE],

@@ -1,7 +1,7 @@
 # Brings a Debian or Ubuntu machine to what rehost builds on: Docker, Caddy, swap, security upgrades, bounded logs.
 # Runs as the startup script of a cloud machine at every boot, and over ssh when the probe finds something amiss.
 # Doing it again changes nothing. Parameters stand above this line: VERSION, PACKAGES, DAEMON_JSON,
-# KEEP_DAEMON_JSON (1: leave a file that is there), UPGRADES, JOURNALD, SSHD, SYSCTL, CADDY, ENDS, DOCKER.
+# KEEP_DAEMON_JSON (1: leave a file that is there), UPGRADES, JOURNALD, SSHD, LOGIND, SYSCTL, CADDY, ENDS, DOCKER.
 set -eu
 umask 022
 export DEBIAN_FRONTEND=noninteractive LC_ALL=C PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
@@ -62,6 +62,10 @@ put /etc/apt/apt.conf.d/20auto-upgrades "$UPGRADES" || :
 if put /etc/systemd/journald.conf.d/rehost.conf "$JOURNALD"; then systemctl restart systemd-journald; fi
 # An sshd that a socket starts (Ubuntu) may not run just now; it reads the file when it does.
 if put /etc/ssh/sshd_config.d/60-rehost.conf "$SSHD"; then systemctl reload ssh >>"$log" 2>&1 || :; fi
+# It reads its configuration anew at this signal; systemctl knows no reload of it.
+if put /etc/systemd/logind.conf.d/rehost.conf "$LOGIND"; then
+  systemctl kill -s HUP systemd-logind.service >>"$log" 2>&1 || :
+fi
 # Some containers may not write sysctls; the file still counts at the next boot.
 if put /etc/sysctl.d/90-rehost.conf "$SYSCTL"; then sysctl -q -p /etc/sysctl.d/90-rehost.conf >>"$log" 2>&1 || :; fi
 # Caddy need not start anew for it.

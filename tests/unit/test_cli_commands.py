@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from cloud_fake import FakeCloud
 from project_here import ENV, STANDING, TOML, files, last, make, typed
 from rehost.cli import rehearsal
+from rehost.lab import programs
 from rehost.project import config, dotenv
 from rehost.run.errors import UsageError
 from rehost.run.secret import Secret
@@ -369,6 +370,14 @@ def test_a_lab_that_is_not_up(project: Path) -> None:
     ending = last(typed("lab", "env", "--name", "never-was", "--json"))
     assert ending["exit"] != 0
     assert "rehost lab up" in ending["error"]["cure"]
+    ending = last(typed("lab", "down", "--name", "never-was", "--json"))
+    assert (ending["exit"], ending["removed"]) == (0, False)
+
+
+def test_a_lab_on_a_computer_without_its_packages(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(programs, "environment", lambda: {"PATH": "/nowhere"})
+    ending = last(typed("lab", "status", "--name", "never-was", "--json"))
+    assert (ending["exit"], ending["up"], ending["leftovers"]) == (1, False, [])
     ending = last(typed("lab", "down", "--name", "never-was", "--json"))
     assert (ending["exit"], ending["removed"]) == (0, False)
 

@@ -63,9 +63,11 @@ def namespaces(places: Places) -> list[str]:
 
 def tables(places: Places) -> list[str]:
     """The families in which the lab has a table of rules."""
+    if not found("nft"):
+        return []  # no lab comes up without it
     listed = json.loads(run("nft", "-j", "list", "tables") or "{}")
-    found = [item["table"] for item in listed.get("nftables", []) if "table" in item]
-    return sorted(table["family"] for table in found if table["name"] == places.table)
+    there = [item["table"] for item in listed.get("nftables", []) if "table" in item]
+    return sorted(table["family"] for table in there if table["name"] == places.table)
 
 
 def _exists(link: str) -> bool:

@@ -276,6 +276,20 @@ def test_stop_lets_services_end_in_order(lab: Lab) -> None:
     assert lab.exits == []
 
 
+def test_stop_is_heard_by_an_init_that_has_just_begun(lab: Lab) -> None:
+    def ended() -> int:
+        return lab.machines.serial("m1").read_text(errors="replace").count("Powering off.")
+
+    before, often = lab.machines.leader("m1"), ended()
+    lab.inside(1, "systemctl reboot", check=False)
+    until(lambda: lab.machines.leader("m1") not in (before, None), "a new init")
+    lab.run(lab.machines.stop("m1"))
+    assert ended() == often + 1  # its power was not cut
+    lab.run(lab.machines.boot("m1", OPEN))
+    lab.up(1)
+    assert lab.exits == []
+
+
 def test_a_reset_is_a_power_cut_and_a_boot(lab: Lab) -> None:
     before = lab.machines.leader("m1")
     lab.inside(1, "touch /root/synced; sync")

@@ -261,11 +261,20 @@ def test_a_firewall_changed_by_hand_is_put_right(moved: tuple[Laptop, Spy], lab:
     assert "Nothing to change." in laptop.run("plan").out
 
 
+def boot(laptop: Laptop) -> str:
+    """Which boot of the machine it is; "" while nobody can ask."""
+    asked = laptop.run("ssh", "--", "cat", "/proc/sys/kernel/random/boot_id", code=None)
+    return asked.out.strip() if asked.code == 0 else ""
+
+
 def test_after_a_reboot_the_same_release_serves(moved: tuple[Laptop, Spy], lab: Lab) -> None:
     laptop, _ = moved
     there = address(laptop)
     before = laptop.run("status", "--json").result["release"]
+    booted = boot(laptop)
     laptop.run("ssh", "--", "sudo", "systemctl", "reboot", code=None)
+    # It may serve on for seconds before it goes down (logind lets programs finish).
+    until(lambda: boot(laptop) not in ("", booted), "it has booted anew", 120)
 
     def serves() -> bool:
         try:

@@ -23,6 +23,7 @@ from rehost.run.errors import RehostError
 __all__ = ["Hardware", "MachineSpec", "Machines", "PacketRule"]
 
 POWER_OFF = signal.SIGRTMIN + 4  # systemd(1): starts poweroff.target
+ASK_AGAIN = 2.0  # seconds
 BOOT_DEADLINE = 20.0
 
 
@@ -220,16 +221,14 @@ class Machines:
             )
 
     async def _power_off(self, machine: _Machine, watch: asyncio.Task[None], patience: float) -> None:
-        """Asks each init that the machine has: one that is just rebooting forgets what it was asked."""
-        asked: set[int] = set()
+        """Asks until it goes: an init that is just rebooting forgets it, and the next one does not hear it at once."""
         end = asyncio.get_running_loop().time() + patience
         while not watch.done() and asyncio.get_running_loop().time() < end:
             leader = await asyncio.to_thread(self._leader, machine)
-            if leader is not None and leader not in asked:
-                asked.add(leader)
+            if leader is not None:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(leader, POWER_OFF)
-            await asyncio.wait([watch], timeout=0.2)
+            await asyncio.wait([watch], timeout=ASK_AGAIN)
 
     async def _begins(self, machine: _Machine, watch: asyncio.Task[None]) -> bool:
         end = asyncio.get_running_loop().time() + BOOT_DEADLINE

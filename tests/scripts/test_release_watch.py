@@ -7,7 +7,6 @@ import json
 import os
 import signal
 import subprocess
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,7 +17,7 @@ from rehost.edge import caddy
 from rehost.release import decide, history, switch
 from rehost.release.switch import ReleaseFailed
 from rehost.run.errors import Refused
-from ssh_here import asynced
+from ssh_here import asynced, until
 from test_release_switch import PORTS, QUICK, REVISION, Site, desired, fails, site
 
 WATCHED = QUICK._replace(watch_for=9)
@@ -196,7 +195,9 @@ async def test_a_docker_that_goes_away_while_the_old_one_drains_is_waited_for(tm
         (here.docker / "held").touch()
         going_on = asyncio.create_task(here.release(desired(QUICK._replace(drain=10**6))))
         log = here.app / "release/after.log"
-        await until(lambda: log.exists() and "finishing its requests" in log.read_text())
+        await until(
+            lambda: log.exists() and "finishing its requests" in log.read_text(), "the old one drains"
+        )
         # Away for all tries of a stop, and for a while after.
         for name, often in {"unstoppable": 30, "unkillable": 1, "asleep": 3, "away": 1}.items():
             (here.docker / name).write_text(f"{often}\n")
@@ -228,7 +229,9 @@ async def test_a_return_to_a_release_that_is_being_drained(tmp_path: Path) -> No
         (here.docker / "held").touch()
         going_on = asyncio.create_task(here.release(desired(QUICK._replace(drain=10**6))))
         log = here.app / "release/after.log"
-        await until(lambda: log.exists() and "finishing its requests" in log.read_text())
+        await until(
+            lambda: log.exists() and "finishing its requests" in log.read_text(), "the old one drains"
+        )
         back = decide.return_to(here.state(), 1, where="vm")
         await here.switch(switch.order_back(APP, here.state(), back.record, ()))
         await going_on
@@ -248,14 +251,6 @@ async def test_one_that_was_told_to_end_is_not_returned_to_as_it_is(tmp_path: Pa
         back = decide.return_to(here.state(), 1, where="vm")
         await here.switch(switch.order_back(APP, here.state(), back.record, ()))
         assert here.calls == [f"stop 1 {APP}-1", f"start {APP}-1 no", f"stop 1 {APP}-2"]
-
-
-async def until(true: Callable[[], bool]) -> None:
-    for _ in range(2000):
-        if true():
-            return
-        await asyncio.sleep(0.01)
-    raise AssertionError("it does not come to that")
 
 
 # -- two apps at once --------------------------------------------------------------------------------------

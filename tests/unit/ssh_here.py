@@ -116,6 +116,15 @@ class Server:
             connection.abort()
 
 
+async def until(true: Callable[[], object], what: str) -> None:
+    """Polls it for at most 20 s."""
+    for _ in range(2000):
+        if true():
+            return
+        await asyncio.sleep(0.01)
+    raise AssertionError(f"not within 20 s: {what}")
+
+
 async def _copy(source: Any, target: Any) -> None:
     try:
         while data := await source.read(1 << 16):

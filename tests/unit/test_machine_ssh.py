@@ -6,7 +6,7 @@ import asyncio
 import os
 import signal
 import subprocess
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from rehost.machine.ssh import Channel, Machine, MachineError, ScriptFailed, Unreachable, connect
-from ssh_here import USER, Server, asynced, key, key_file, machine, public, serving
+from ssh_here import USER, Server, asynced, key, key_file, machine, public, serving, until
 
 
 @pytest.fixture(autouse=True)
@@ -413,14 +413,6 @@ async def test_a_script_is_begun_before_it_is_opened(tmp_path: Path) -> None:
 async def parts(channel: Channel) -> AsyncIterator[bytes]:
     while part := await channel.read(100):
         yield part
-
-
-async def until(true: Callable[[], object], what: str) -> None:
-    for _ in range(2000):
-        if true():
-            return
-        await asyncio.sleep(0.01)
-    pytest.fail(f"not within 20 s: {what}")
 
 
 @asynced
